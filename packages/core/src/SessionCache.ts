@@ -1,0 +1,350 @@
+/**
+ * This node's memory of sessions, and the rules that keep it true.
+ *
+ * - An entry is served only while this node knows that every change committed up
+ *   to `maxStaleness` ago has been applied here (`syncedThrough`, see
+ *   `internal/Synchronization.ts`), and only until its own deadlines.
+ * - A result enters only if nothing newer was announced since its statement was
+ *   sent (`internal/FillRegistry.ts`), and never replaces a higher version.
+ * - What the database has just said to be absent is remembered briefly, in a
+ *   bounded memory of its own.
+ * - The least recently used session goes when there are more than `cacheCapacity`.
+ *
+ * Everything here is synchronous; the statements are `SessionStore`'s.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { AbsentKeys } from "./internal/AbsentKeys.ts"
+import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
+import { type Fill, FillRegistry } from "./internal/FillRegistry.ts"
+import { NodeClock } from "./internal/NodeClock.ts"
+import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
+import { type Activity, TouchBuffer } from "./internal/TouchBuffer.ts"
+import { SessionConfig, type Settings } from "./SessionConfig.ts"
+import { hashesEqual, hashOfToken, keyOfToken, SessionId, type SessionKey } from "./SessionId.ts"
+import type { Notice } from "./SessionNotifier.ts"
+import type { DeleteTarget, Revalidated, SessionRow } from "./SessionStorage.ts"
+
+/** How long an absent id is remembered at most, in milliseconds; never longer than `maxStaleness`. */
+const absentMillis = 2_000
+
+/** What a presented id is to a session. */
+export type Proof =
+  | { readonly _tag: "Accepted"; readonly handle: Handle }
+  /** A former secret after its grace: somebody has kept it. */
+  | { readonly _tag: "Reused" }
+  | { readonly _tag: "Refused" }
+
+const refused: Proof = { _tag: "Refused" }
+const reused: Proof = { _tag: "Reused" }
+
+/** Counters since the layer was built. */
+export interface CacheCounters {
+  hits: number
+  misses: number
+  invalidations: number
+}
+
+/** The cache of one node. */
+export class Cache {
+  readonly clock: NodeClock
+  readonly fills = new FillRegistry()
+  readonly counters: CacheCounters = { hits: 0, misses: 0, invalidations: 0 }
+  readonly touches: TouchBuffer
+  private readonly settings: Settings
+  private readonly entries: CacheEntries
+  private readonly absent = new AbsentKeys()
+  private readonly watchers = new Map<SessionKey, Set<() => void>>()
+  private syncedThrough = -Infinity
+
+  constructor(settings: Settings, clock: NodeClock) {
+    this.settings = settings
+    this.clock = clock
+    this.touches = new TouchBuffer(settings.lastAccessFlushInterval)
+    this.entries = new CacheEntries(settings.cacheCapacity)
+  }
+
+  // -------------------------------------------------------------------------
+  // Reading
+  // -------------------------------------------------------------------------
+
+  /** Whether memory may be served at all: everything committed up to `maxStaleness` ago has been applied. */
+  isSynced(now: number): boolean {
+    return now - this.syncedThrough <= this.settings.maxStaleness
+  }
+
+  /** How far back this node's knowledge may be, in milliseconds; infinite before the first beat and after a loss. */
+  staleness(now: number): number {
+    return now - this.syncedThrough
+  }
+
+  /** A verified id that may be answered from memory, whatever that does to its idle time. */
+  hit(token: string, now: number): Handle | undefined {
+    const handle = this.entries.handle(token)
+    if (handle === undefined || now >= handle.serveUntil || !this.isSynced(now)) return undefined
+    this.counters.hits++
+    this.entries.promote(handle.entry)
+    return handle
+  }
+
+  /** A live entry, whether or not the presented id was seen before. */
+  live(key: SessionKey, now: number): Entry | undefined {
+    const entry = this.entries.entry(key)
+    return entry !== undefined && now < entry.validUntil && this.isSynced(now) ? entry : undefined
+  }
+
+  /** Whatever is cached for the key, servable or not. */
+  peek(key: SessionKey): Entry | undefined {
+    return this.entries.entry(key)
+  }
+
+  /** Whether what an entry says was true at most `maxStaleness` ago. */
+  isRecent({ view }: Entry, now: number): boolean {
+    return this.isSynced(now) || now - view.loadedAt <= this.settings.maxStaleness
+  }
+
+  /** Compares a presented id with an entry, in constant time, and remembers an accepted one. */
+  verify(entry: Entry, token: string): Proof {
+    const known = entry.current?.token === token ? entry.current : entry.former?.token === token ? entry.former : undefined
+    const now = this.clock.now()
+    if (known !== undefined && now < known.acceptedUntil) return { _tag: "Accepted", handle: known }
+    const { row } = entry.view
+    const hash = hashOfToken(token)
+    if (hashesEqual(hash, row.secretHash)) return this.accept(entry, token, Infinity)
+    if (row.formerHash === undefined || !hashesEqual(hash, row.formerHash)) return refused
+    const until = row.formerUntil === undefined ? -Infinity : entry.view.localTime(row.formerUntil)
+    return now < until ? this.accept(entry, token, until) : reused
+  }
+
+  private accept(entry: Entry, token: string, until: number): Proof {
+    const id = SessionId.fromString(token)
+    if (id._tag === "None") return refused
+    const handle = entry.accept(token, id.value, until)
+    this.entries.putHandle(handle)
+    return { _tag: "Accepted", handle }
+  }
+
+  /** Whether the database said a moment ago that the id does not exist. */
+  isAbsent(token: string, now: number): boolean {
+    return this.isSynced(now) && this.absent.has(keyOfToken(token), token, now)
+  }
+
+  // -------------------------------------------------------------------------
+  // Filling
+  // -------------------------------------------------------------------------
+
+  /**
+   * Takes in a row from the database. The entry is always usable as an answer; it enters the cache only where the
+   * rules allow. Attributes that are the same in `known` need not be decoded again, where nothing is cached.
+   */
+  admit(fill: Fill, row: SessionRow, time: AnswerTime, known?: SessionView): Entry {
+    const previous = this.entries.entry(row.key)
+    const view = new SessionView(row, this.clock, time, previous?.view ?? known)
+    const entry = this.makeEntry(view, previous?.activity ?? this.touches.activity(row.key))
+    const isNewest = previous === undefined || previous.view.row.version <= row.version
+    if (isNewest && this.fills.admits(fill, row.version)) this.entries.put(entry)
+    return entry
+  }
+
+  /** Remembers that the id does not exist, where the rules allow. */
+  admitAbsence(fill: Fill, token: string, time: AnswerTime): void {
+    if (!this.fills.admitsAbsence(fill)) return
+    const lifetime = Math.min(absentMillis, this.settings.maxStaleness)
+    this.absent.remember(fill.key, token, time.sentAt + lifetime)
+  }
+
+  private makeEntry(view: SessionView, activity: Activity): Entry {
+    const validUntil = Math.min(view.deadline, view.loadedAt + this.settings.cacheMaxAge)
+    return new Entry(view, activity, validUntil, Math.min(validUntil, this.touchBefore(view)))
+  }
+
+  /**
+   * Until when a gathered touch is early enough for the session not to be taken for idle. Later than that, and so
+   * always where the idle timeout is short, a read touches synchronously.
+   */
+  private touchBefore(view: SessionView): number {
+    return view.idleDeadline - 2 * this.settings.statementTimeout
+  }
+
+  /** Counts as activity; it is written later. Not for entries beyond their `serveUntil`. */
+  touch(entry: Entry, now: number): void {
+    const { activity } = entry
+    activity.touchedAt = now
+    if (!activity.queued) this.touches.queue(activity, now, this.touchBefore(entry.view))
+  }
+
+  /**
+   * Takes in new deadlines of an unchanged version: after a flush of activity, or when everything is checked again.
+   * Ids that were verified stay verified. `loadedAt`: when the database was asked for the version; a flush does not.
+   */
+  refresh(
+    entry: Entry,
+    deadlines: Omit<Revalidated, "key" | "version">,
+    time: AnswerTime,
+    loadedAt = time.sentAt
+  ): Entry {
+    if (!entry.cached) return entry
+    const { row } = entry.view
+    const view = new SessionView({ ...row, ...deadlines }, this.clock, time, entry.view, loadedAt)
+    const renewed = this.makeEntry(view, entry.activity)
+    this.entries.put(renewed)
+    for (const handle of [entry.current, entry.former]) {
+      if (handle !== undefined) this.verify(renewed, handle.token)
+    }
+    return renewed
+  }
+
+  // -------------------------------------------------------------------------
+  // Forgetting
+  // -------------------------------------------------------------------------
+
+  /** An own operation on a session was acknowledged: older results in flight must not be cached, nor an older entry served. */
+  acknowledge(key: SessionKey, version: bigint | undefined): void {
+    this.fills.announce(key, version)
+    this.absent.forget(key)
+    const entry = this.entries.entry(key)
+    if (entry !== undefined && (version === undefined || entry.view.row.version < version)) this.drop(entry)
+    this.signal(key)
+  }
+
+  /** Nobody knows what became of the session: drop it, and let nothing in flight bring it back. */
+  forget(key: SessionKey): void {
+    this.acknowledge(key, undefined)
+  }
+
+  /** Drops the sessions of a bulk operation, and lets nothing in flight be cached. */
+  forgetAll(target: Exclude<DeleteTarget, { readonly _tag: "Session" }>): void {
+    this.fills.announceAll()
+    switch (target._tag) {
+      case "User":
+        for (const entry of this.entries.ofUser(target.userId)) this.drop(entry)
+        break
+      case "Group":
+        for (const entry of this.entries.ofGroup(target.groupId)) this.drop(entry)
+        break
+      case "All":
+        this.clear()
+    }
+    for (const key of this.watchers.keys()) this.signal(key)
+  }
+
+  /** Applies what the database announces. It is a hint: the most that it can do is to drop an entry. */
+  apply(notice: Exclude<Notice, { readonly _tag: "Beat" }>): void {
+    switch (notice._tag) {
+      case "Changes":
+        for (const { key, version } of notice.changes) this.acknowledge(key, version)
+        break
+      case "User":
+        this.forgetAll({ _tag: "User", userId: notice.userId, except: undefined })
+        break
+      case "Group":
+        this.forgetAll({ _tag: "Group", groupId: notice.groupId, except: undefined })
+        break
+      case "All":
+        this.forgetAll({ _tag: "All" })
+        break
+      case "Unreadable":
+        break
+    }
+  }
+
+  private drop(entry: Entry): void {
+    this.counters.invalidations++
+    this.entries.remove(entry)
+  }
+
+  private clear(): void {
+    this.counters.invalidations += this.entries.size
+    this.entries.clear()
+    this.absent.clear()
+  }
+
+  // -------------------------------------------------------------------------
+  // Synchronization
+  // -------------------------------------------------------------------------
+
+  /** Everything committed before `time` has been applied. */
+  synchronized(time: number): void {
+    if (time > this.syncedThrough) this.syncedThrough = time
+  }
+
+  /** Changes may be missed from now on: nothing is served from memory, nothing in flight may be cached. */
+  desynchronized(): void {
+    this.syncedThrough = -Infinity
+    this.fills.announceAll()
+    this.absent.clear()
+  }
+
+  /** Compares a batch of cached keys with what the database has; what differs is dropped. */
+  revalidate(keys: ReadonlyArray<SessionKey>, sessions: ReadonlyArray<Revalidated>, time: AnswerTime): void {
+    const found = new Map(sessions.map((session) => [session.key, session]))
+    for (const key of keys) {
+      const entry = this.entries.entry(key)
+      if (entry === undefined) continue
+      const session = found.get(key)
+      if (session === undefined || session.version !== entry.view.row.version) {
+        this.drop(entry)
+        this.signal(key)
+      } else {
+        const { expiresAt, idleTimeout, lastAccessedAt } = session
+        this.refresh(entry, { expiresAt, idleTimeout, lastAccessedAt }, time)
+      }
+    }
+  }
+
+  /** The cached keys, the least recently used first. */
+  keys(): ReadonlyArray<SessionKey> {
+    return this.entries.keys()
+  }
+
+  get size(): number {
+    return this.entries.size
+  }
+
+  get evicted(): number {
+    return this.entries.evicted
+  }
+
+  get absentKeys(): number {
+    return this.absent.size
+  }
+
+  // -------------------------------------------------------------------------
+  // Watching
+  // -------------------------------------------------------------------------
+
+  /** Calls back whenever something was said about the key; the result unregisters. */
+  watch(key: SessionKey, callback: () => void): () => void {
+    const callbacks = this.watchers.get(key)
+    if (callbacks === undefined) this.watchers.set(key, new Set([callback]))
+    else callbacks.add(callback)
+    return () => {
+      const current = this.watchers.get(key)
+      current?.delete(callback)
+      if (current?.size === 0) this.watchers.delete(key)
+    }
+  }
+
+  /** How many sessions are watched. */
+  get watched(): number {
+    return this.watchers.size
+  }
+
+  private signal(key: SessionKey): void {
+    const callbacks = this.watchers.get(key)
+    if (callbacks !== undefined) { for (const callback of callbacks) callback() }
+  }
+}
+
+/** The service: one cache per layer. */
+export class SessionCache extends Context.Service<SessionCache, Cache>()("@effect-pg-session/core/SessionCache") {
+  /** An empty cache, sized by the settings; its clock is the fiber's `Clock`. */
+  static readonly layer: Layer.Layer<SessionCache, never, SessionConfig> = Layer.effect(
+    SessionCache,
+    Effect.gen(function*() {
+      return new Cache(yield* SessionConfig, new NodeClock(yield* Clock.Clock))
+    })
+  )
+}

@@ -1,0 +1,284 @@
+/**
+ * The port to a database: what it must provide so that sessions can be kept in
+ * it. It knows nothing of caches and notifications' meaning; `SessionStore`
+ * composes it with them.
+ *
+ * The contract, which `testing/SessionStorageConformance.ts` checks:
+ *
+ * - **Time is the database's.** Every answer carries `now`, the database's clock
+ *   in milliseconds since the epoch when the statement looked at its rows, and
+ *   all points in time are on that clock. Lifetimes are given as durations.
+ * - **Expired means absent.** A session whose absolute or idle deadline has
+ *   passed is not loaded, written, touched, rotated or listed, whether or not a
+ *   sweep has removed it. A passed deadline is final.
+ * - **One version.** Every accepted write increments the session's version; an
+ *   attribute carries the version at which it was last written. Touches change
+ *   neither.
+ * - **Atomic and durable.** An operation either happened, with its notifications,
+ *   or it did not; what was acknowledged survives a crash. Notifications are
+ *   sent by the statement that makes the change.
+ * - **Autocommit.** Operations run outside of any transaction of the caller.
+ * - **Not found is not an error.** Errors are for the system: an operation fails
+ *   with `SessionStoreUnavailable` only, with `outcome: "Unknown"` where a change may
+ *   have been applied.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { SessionStoreUnavailable } from "./SessionError.ts"
+import type { GroupId, SecretHash, SessionKey, UserId } from "./SessionId.ts"
+
+/** An attribute as stored. */
+export interface StoredAttribute {
+  /** JSON text, opaque to the database. */
+  readonly value: string
+  /** The session version at which it was last written. */
+  readonly version: bigint
+  /** When it ends, on the database's clock; `undefined`: with its session. */
+  readonly expiresAt: number | undefined
+}
+
+/** A session as stored. Points in time are milliseconds on the database's clock. */
+export interface SessionRow {
+  readonly key: SessionKey
+  readonly secretHash: SecretHash
+  /** The hash that the last rotation replaced. */
+  readonly formerHash: SecretHash | undefined
+  /** Until when the former secret is accepted. */
+  readonly formerUntil: number | undefined
+  /** `undefined` for a guest. */
+  readonly userId: UserId | undefined
+  readonly groupId: GroupId | undefined
+  readonly version: bigint
+  readonly createdAt: number
+  /** When the user last proved who they are; `undefined` for a guest. */
+  readonly authenticatedAt: number | undefined
+  readonly lastAccessedAt: number
+  /** The absolute limit. */
+  readonly expiresAt: number
+  /** The idle limit in milliseconds; `undefined`: none. */
+  readonly idleTimeout: number | undefined
+  /** By name, including attributes that have expired and are not purged yet. */
+  readonly attributes: ReadonlyMap<string, StoredAttribute>
+}
+
+/** What every answer carries: the database's clock. */
+export interface Answer {
+  readonly now: number
+}
+
+/** Rows in any order; keys without a live session have none. */
+export interface Rows extends Answer {
+  readonly rows: ReadonlyArray<SessionRow>
+}
+
+/** A value to be stored under an attribute's name. */
+export interface AttributeWrite {
+  readonly name: string
+  /** JSON text. */
+  readonly value: string
+  /** Milliseconds from now; `undefined`: as long as the session. */
+  readonly timeToLive: number | undefined
+}
+
+/** How many sessions a user may have, and what happens when there are more. */
+export interface SessionLimit {
+  readonly max: number
+  /** `"evictOldest"` ends those whose user logged in the longest ago; `"reject"` refuses the new one. */
+  readonly onLimit: "evictOldest" | "reject"
+}
+
+/** A session to be inserted. */
+export interface CreateRequest {
+  readonly key: SessionKey
+  readonly secretHash: SecretHash
+  /** `undefined` creates a guest. */
+  readonly userId: UserId | undefined
+  readonly groupId: GroupId | undefined
+  /** Milliseconds until the absolute limit. */
+  readonly lifetime: number
+  /** Milliseconds; `undefined`: none. */
+  readonly idleTimeout: number | undefined
+  readonly attributes: ReadonlyArray<AttributeWrite>
+  /** Enforced for users, exactly, however many logins race on however many nodes. */
+  readonly limit: SessionLimit
+}
+
+/** A session that was ended to make room. */
+export interface EvictedSession {
+  readonly key: SessionKey
+  readonly userId: UserId
+}
+
+export type CreateOutcome =
+  | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
+  | { readonly _tag: "TooManySessions" }
+
+/** A change of one session. */
+export interface WriteRequest {
+  readonly key: SessionKey
+  /** Accepted when it is the row's hash, or its former one within the grace. */
+  readonly proof: SecretHash
+  /** The version that the caller has: where it is the current one, the row need not be sent back. */
+  readonly baseVersion: bigint
+  /** Refuse unless the session has this version. */
+  readonly expectedVersion: bigint | undefined
+  /** Refuse unless these attributes were last written at these versions; 0: absent or expired. */
+  readonly expectedAttributes: ReadonlyArray<readonly [name: string, version: bigint]>
+  readonly set: ReadonlyArray<AttributeWrite>
+  readonly remove: ReadonlyArray<string>
+  /** `null` takes the session out of its group; `undefined` leaves it. */
+  readonly groupId: GroupId | null | undefined
+  /** A new absolute limit, in milliseconds from now; `undefined` leaves it. */
+  readonly lifetime: number | undefined
+  /** A new idle limit in milliseconds; `null`: none; `undefined` leaves it. */
+  readonly idleTimeout: number | null | undefined
+  /** `false`: other nodes are not told, unless a limit became shorter. */
+  readonly notify: boolean
+  /** Refuse when all encoded values and their names would take more bytes than this. */
+  readonly maxBytes: number
+}
+
+export type WriteOutcome =
+  /**
+   * Done. `row` is the session as it now stands; it is left out only where `baseVersion` was
+   * current and neither limits nor group were changed, because the caller can then compute it: `now` is the time that
+   * attribute lifetimes count from.
+   */
+  | { readonly _tag: "Accepted"; readonly version: bigint; readonly now: number; readonly row: SessionRow | undefined }
+  /** Absent, expired, or the proof is not accepted. */
+  | { readonly _tag: "Gone" }
+  | { readonly _tag: "VersionMismatch"; readonly row: SessionRow }
+  /** `actual` is 0 where the attribute is absent or expired. */
+  | {
+    readonly _tag: "AttributeVersionMismatch"
+    readonly attribute: string
+    readonly actual: bigint
+    readonly row: SessionRow
+  }
+  | { readonly _tag: "TooLarge"; readonly bytes: number }
+
+/** Activity of one session. */
+export interface Touch {
+  readonly key: SessionKey
+  /** How long ago it was used, in milliseconds. */
+  readonly age: number
+}
+
+/** What the database now holds as the last access of a live session. */
+export interface Touched {
+  readonly key: SessionKey
+  readonly lastAccessedAt: number
+}
+
+/** A new secret for a session and, optionally, a user who has just authenticated. */
+export interface RotateRequest {
+  readonly key: SessionKey
+  readonly proof: SecretHash
+  readonly secretHash: SecretHash
+  /** For how long the old secret is still accepted, in milliseconds; taken as 0 where the user changes. */
+  readonly grace: number
+  /**
+   * Given: this user has just authenticated. `authenticatedAt` becomes now and the limits start anew from `lifetime` and
+   * `idleTimeout`; the attributes of another user are dropped, a guest's are kept; `limit` is enforced if the user changes.
+   */
+  readonly login:
+    | {
+      readonly userId: UserId
+      readonly lifetime: number
+      readonly idleTimeout: number | undefined
+      readonly limit: SessionLimit
+    }
+    | undefined
+  readonly set: ReadonlyArray<AttributeWrite>
+  readonly maxBytes: number
+}
+
+export type RotateOutcome =
+  | { readonly _tag: "Rotated"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
+  | { readonly _tag: "Gone" }
+  | { readonly _tag: "TooManySessions" }
+  | { readonly _tag: "TooLarge"; readonly bytes: number }
+
+/** Which sessions to end. */
+export type DeleteTarget =
+  /** One session; with a proof only if that is accepted (see {@link WriteRequest}). */
+  | { readonly _tag: "Session"; readonly key: SessionKey; readonly proof: SecretHash | undefined }
+  | { readonly _tag: "User"; readonly userId: UserId; readonly except: SessionKey | undefined }
+  | { readonly _tag: "Group"; readonly groupId: GroupId; readonly except: SessionKey | undefined }
+  | { readonly _tag: "All" }
+
+/** Sessions that were ended by the statement that answers this; each is reported by exactly one statement anywhere. */
+export interface Deleted extends Answer {
+  readonly keys: ReadonlyArray<SessionKey>
+}
+
+/** A session and the version it now has. */
+export interface KeyVersion {
+  readonly key: SessionKey
+  readonly version: bigint
+}
+
+/** What a node must know of a session to go on serving its copy. */
+export interface Revalidated extends KeyVersion {
+  readonly lastAccessedAt: number
+  readonly expiresAt: number
+  readonly idleTimeout: number | undefined
+}
+
+/** One batch of a sweep. */
+export interface SweepRequest {
+  /** Where the last batch ended; `undefined` starts at the beginning. */
+  readonly after: SessionKey | undefined
+  /** How many rows to look at, at most. */
+  readonly limit: number
+}
+
+export type SweepOutcome =
+  /** Another node is sweeping. */
+  | { readonly _tag: "Busy" }
+  | {
+    readonly _tag: "Swept"
+    /** Ended because a deadline had passed; each is reported by exactly one sweep anywhere. */
+    readonly expired: ReadonlyArray<{ readonly key: SessionKey; readonly userId: UserId | undefined }>
+    /** Sessions that lost expired attributes, and their new versions. */
+    readonly purged: ReadonlyArray<KeyVersion>
+    /** Where to go on; `undefined`: the sweep is complete. */
+    readonly next: SessionKey | undefined
+  }
+
+/** The operations of the port; see the module for what holds for all of them. */
+export interface Storage {
+  /** The live sessions among `keys`. */
+  readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
+  readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>
+  /** Applies each change by itself: outcomes in the order of the requests, which must be of different sessions. */
+  readonly write: (
+    requests: ReadonlyArray<WriteRequest>
+  ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<WriteOutcome> }, SessionStoreUnavailable>
+  /** Sets last accesses to the larger of what is stored and what is given. Sessions that are not live are left out of the answer. */
+  readonly touch: (
+    touches: ReadonlyArray<Touch>
+  ) => Effect.Effect<Answer & { readonly touched: ReadonlyArray<Touched> }, SessionStoreUnavailable>
+  readonly rotate: (request: RotateRequest) => Effect.Effect<Answer & RotateOutcome, SessionStoreUnavailable>
+  readonly delete: (target: DeleteTarget) => Effect.Effect<Deleted, SessionStoreUnavailable>
+  /** Removes an attribute from all sessions of a user; answers the sessions that had it. */
+  readonly deleteAttribute: (
+    userId: UserId,
+    name: string
+  ) => Effect.Effect<Answer & { readonly changed: ReadonlyArray<KeyVersion> }, SessionStoreUnavailable>
+  /** The user's live sessions, the latest login first. */
+  readonly list: (userId: UserId) => Effect.Effect<Rows, SessionStoreUnavailable>
+  /** The live sessions among `keys`, without their data. */
+  readonly revalidate: (
+    keys: ReadonlyArray<SessionKey>
+  ) => Effect.Effect<Answer & { readonly sessions: ReadonlyArray<Revalidated> }, SessionStoreUnavailable>
+  /** Ends sessions whose deadline has passed and purges expired attributes, one batch at a time, one node at a time. */
+  readonly sweep: (request: SweepRequest) => Effect.Effect<Answer & SweepOutcome, SessionStoreUnavailable>
+  /** Tells every node to drop what it has cached: of one user, or everything. */
+  readonly announceClear: (userId: UserId | undefined) => Effect.Effect<void, SessionStoreUnavailable>
+}
+
+/** The service of the port. `@effect-pg-session/pg` and the memory layers provide it. */
+export class SessionStorage extends Context.Service<SessionStorage, Storage>()(
+  "@effect-pg-session/core/SessionStorage"
+) {}

@@ -1,0 +1,12 @@
+export * from "./Session.ts"
+export * from "./SessionAttribute.ts"
+export * from "./SessionCache.ts"
+export * from "./SessionConfig.ts"
+export * from "./SessionError.ts"
+export * from "./SessionEvent.ts"
+export * from "./SessionId.ts"
+export * from "./SessionNotifier.ts"
+export * from "./SessionStorage.ts"
+export * from "./SessionStore.ts"
+/** How a table of settings is read and checked; for adapters that have settings of their own. */
+export * as Setting from "./internal/Setting.ts"

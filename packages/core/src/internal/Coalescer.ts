@@ -1,0 +1,157 @@
+/**
+ * Gathers concurrent requests into batches without a timer: while one batch is in
+ * flight the next one gathers, so a lone request waits for nobody and a crowd
+ * shares a statement. Batches run in fibers of the layer's scope: whoever asked
+ * may be interrupted, what was sent runs to its end and is settled.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import { SessionStoreUnavailable, type UnavailableReason } from "../SessionError.ts"
+
+interface Pending<Item, A, E> {
+  readonly item: Item
+  resume: ((exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) | undefined
+}
+
+export interface Options<Item, A, E> {
+  /** Completes the sentence "could not ..." when too many are waiting. */
+  readonly operation: string
+  /** How many requests a batch holds at most. */
+  readonly maxBatch: number
+  /** How many requests may wait; one more fails with `Overloaded`. */
+  readonly maxPending: number
+  /** How many batches may be in flight. */
+  readonly concurrency: number
+  /** Requests with the same key never share a batch, and keep their order. `undefined`: no such rule. */
+  readonly keyOf?: ((item: Item) => string) | undefined
+  /**
+   * Sends one batch; answers in the order of the items. It must not fail, and must settle whatever the items registered.
+   */
+  readonly send: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Exit.Exit<A, E>>>
+}
+
+export interface Coalescer<Item, A, E> {
+  /** Sends a request; an interruption takes it back if it has not been sent. */
+  readonly submit: (item: Item) => Effect.Effect<A, E | SessionStoreUnavailable>
+  /** Sends a request on behalf of several, who are called back; the result takes it back if it has not been sent. */
+  readonly submitUnsafe: (item: Item, resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) => () => void
+  /** Waits until nothing is pending or in flight. */
+  readonly drained: Effect.Effect<void>
+  /** Requests that wait for a batch. */
+  readonly pending: () => number
+}
+
+const nothing = () => {}
+
+export const make = Effect.fnUntraced(function*<Item, A, E>(
+  options: Options<Item, A, E>
+): Effect.fn.Return<Coalescer<Item, A, E>, never, Scope.Scope> {
+  const run = yield* FiberSet.makeRuntime<never>()
+  const queue: Array<Pending<Item, A, E>> = []
+  const idle: Array<() => void> = []
+  let inFlight = 0
+  let closed = false
+
+  const unavailable = (
+    reason: UnavailableReason,
+    outcome: SessionStoreUnavailable["outcome"],
+    detail: string
+  ): Exit.Exit<never, SessionStoreUnavailable> =>
+    Exit.fail(new SessionStoreUnavailable({ operation: options.operation, reason, outcome, detail }))
+  const unknownOutcome = unavailable("Closed", "Unknown", "the session layer was closed meanwhile")
+  const refused = unavailable("Closed", "NotApplied", "the session layer is closed")
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = true
+      for (const pending of queue.splice(0)) pending.resume?.(refused)
+    })
+  )
+
+  const takeBatch = (): Array<Pending<Item, A, E>> => {
+    const { keyOf, maxBatch } = options
+    if (keyOf === undefined) return queue.splice(0, maxBatch)
+    const keys = new Set<string>()
+    const batch: Array<Pending<Item, A, E>> = []
+    const rest: Array<Pending<Item, A, E>> = []
+    for (const pending of queue) {
+      const key = keyOf(pending.item)
+      if (batch.length < maxBatch && !keys.has(key)) {
+        keys.add(key)
+        batch.push(pending)
+      } else {
+        rest.push(pending)
+        // Whoever comes later with this key must not overtake.
+        keys.add(key)
+      }
+    }
+    queue.length = 0
+    for (const pending of rest) queue.push(pending)
+    return batch
+  }
+
+  const settle = (batch: ReadonlyArray<Pending<Item, A, E>>, exits: ReadonlyArray<Exit.Exit<A, E>>): void => {
+    for (let index = 0; index < batch.length; index++) batch[index]?.resume?.(exits[index] ?? unknownOutcome)
+  }
+
+  const runBatches: Effect.Effect<void> = Effect.gen(function*() {
+    while (queue.length > 0) {
+      const batch = takeBatch()
+      yield* Effect.onExit(
+        options.send(batch.map((pending) => pending.item)),
+        (exit) => Effect.sync(() => settle(batch, Exit.isSuccess(exit) ? exit.value : []))
+      )
+    }
+  }).pipe(
+    Effect.ensuring(Effect.sync(() => {
+      inFlight--
+      if (inFlight === 0 && queue.length === 0) {
+        for (const resume of idle.splice(0)) resume()
+      }
+    }))
+  )
+
+  const start = () => {
+    if (inFlight >= options.concurrency) return
+    inFlight++
+    run(runBatches)
+  }
+
+  const submitUnsafe = (
+    item: Item,
+    resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void
+  ): () => void => {
+    if (closed) {
+      resume(refused)
+      return nothing
+    }
+    if (queue.length >= options.maxPending) {
+      resume(unavailable("Overloaded", "NotApplied", `${queue.length} requests are waiting already`))
+      return nothing
+    }
+    const pending: Pending<Item, A, E> = { item, resume }
+    queue.push(pending)
+    start()
+    return () => {
+      pending.resume = undefined
+      const index = queue.indexOf(pending)
+      if (index >= 0) queue.splice(index, 1)
+    }
+  }
+
+  return {
+    submit: (item) =>
+      Effect.callback<A, E | SessionStoreUnavailable>((resume) => {
+        const takeBack = submitUnsafe(item, resume)
+        return Effect.sync(takeBack)
+      }),
+    submitUnsafe,
+    drained: Effect.callback<void>((resume) => {
+      if (inFlight === 0 && queue.length === 0) resume(Effect.void)
+      else idle.push(() => resume(Effect.void))
+    }),
+    pending: () => queue.length
+  }
+})

@@ -1,0 +1,88 @@
+/**
+ * Operations in flight whose result may enter the cache, and what was announced
+ * meanwhile. A result read before a change must not be cached after the change's
+ * notice went by: every load and every write registers here before its
+ * statement is sent, and its result is admitted only if nothing newer was announced
+ * since. Marks live as long as the operations, so memory is bounded by what is in
+ * flight: there are no tombstones and no timers.
+ */
+import type { SessionKey } from "../SessionId.ts"
+
+/** One operation in flight. */
+export class Fill {
+  readonly key: SessionKey
+  readonly epoch: number
+  /** The highest version announced for the key since the operation began. */
+  announced: bigint | undefined = undefined
+  /** The session's end was announced since the operation began. */
+  gone = false
+
+  constructor(key: SessionKey, epoch: number) {
+    this.key = key
+    this.epoch = epoch
+  }
+
+  /** Whether anything was announced for the key since: a marked load takes no new joiners. */
+  get marked(): boolean {
+    return this.gone || this.announced !== undefined
+  }
+}
+
+export class FillRegistry {
+  private readonly fills = new Map<SessionKey, Set<Fill>>()
+  private epoch = 0
+
+  /** Registers an operation; call it before its statement is sent. */
+  begin(key: SessionKey): Fill {
+    const fill = new Fill(key, this.epoch)
+    const others = this.fills.get(key)
+    if (others === undefined) this.fills.set(key, new Set([fill]))
+    else others.add(fill)
+    return fill
+  }
+
+  /** Unregisters an operation that is settled, whatever its outcome. */
+  end(fill: Fill): void {
+    const others = this.fills.get(fill.key)
+    if (others === undefined) return
+    others.delete(fill)
+    if (others.size === 0) this.fills.delete(fill.key)
+  }
+
+  /** Something was said about one key: a notice, or an own write that was acknowledged. `undefined`: it is gone. */
+  announce(key: SessionKey, version: bigint | undefined): void {
+    const fills = this.fills.get(key)
+    if (fills === undefined) return
+    for (const fill of fills) {
+      if (version === undefined) fill.gone = true
+      else if (fill.announced === undefined || fill.announced < version) fill.announced = version
+    }
+  }
+
+  /** Something was said about many keys, or notices may have been missed: nothing in flight may be cached. */
+  announceAll(): void {
+    this.epoch++
+  }
+
+  /** Whether a result of this version may enter the cache. */
+  admits(fill: Fill, version: bigint): boolean {
+    return this.isCurrent(fill) && !fill.gone && (fill.announced === undefined || fill.announced <= version)
+  }
+
+  /** Whether "there is no such session" may be remembered. */
+  admitsAbsence(fill: Fill): boolean {
+    return this.isCurrent(fill) && !fill.marked
+  }
+
+  /** Whether no bulk notice and no reconnect came since the operation began. */
+  isCurrent(fill: Fill): boolean {
+    return fill.epoch === this.epoch
+  }
+
+  /** Operations in flight. */
+  get size(): number {
+    let size = 0
+    for (const fills of this.fills.values()) size += fills.size
+    return size
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Loads sessions from the database: one load per key however many fibers ask,
+ * and one statement for many keys. A load that something was announced about
+ * takes no new joiners, and an authoritative read joins nothing that was sent
+ * before it was asked for.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { Cache } from "../SessionCache.ts"
+import type { SessionStoreUnavailable } from "../SessionError.ts"
+import { keyOfToken, type SessionKey } from "../SessionId.ts"
+import type { Storage } from "../SessionStorage.ts"
+import type { Entry } from "./CacheEntries.ts"
+import * as Coalescer from "./Coalescer.ts"
+import type { Fill } from "./FillRegistry.ts"
+
+/** What a load found. The entry is usable whether or not it could be cached. */
+export interface Loaded {
+  /** `undefined`: there is no such session. */
+  readonly entry: Entry | undefined
+  /** When its statement was sent, on this node's clock. */
+  readonly sentAt: number
+}
+
+interface Load {
+  readonly key: SessionKey
+  /** The id that was presented first: it is remembered as absent if it turns out to be. */
+  readonly token: string
+  readonly result: Deferred.Deferred<Loaded, SessionStoreUnavailable>
+  /** Registered when the statement is sent. */
+  fill: Fill | undefined
+}
+
+export interface SessionLoader {
+  /** Loads the session of a presented id; `authoritative` answers with a state no older than the call. */
+  readonly load: (token: string, authoritative: boolean) => Effect.Effect<Loaded, SessionStoreUnavailable>
+}
+
+/** How many keys one statement asks for at most. */
+const maxBatch = 500
+/** How many statements may be in flight: a slow one must not hold up all others. */
+const concurrency = 4
+/** How many loads may wait. */
+const maxPending = 20_000
+
+export const make = Effect.fnUntraced(function*(
+  cache: Cache,
+  storage: Storage
+): Effect.fn.Return<SessionLoader, never, Scope.Scope> {
+  const loads = new Map<SessionKey, Load>()
+
+  const settle = (load: Load, fill: Fill, rows: Map<SessionKey, Entry>, time: { sentAt: number; now: number }): Loaded => {
+    const entry = rows.get(load.key)
+    if (entry === undefined || cache.verify(entry, load.token)._tag !== "Accepted") {
+      cache.admitAbsence(fill, load.token, time)
+    }
+    return { entry, sentAt: time.sentAt }
+  }
+
+  const send = (batch: ReadonlyArray<Load>): Effect.Effect<ReadonlyArray<Exit.Exit<Loaded, SessionStoreUnavailable>>> =>
+    Effect.suspend(() => {
+      const fills = batch.map((load) => load.fill = cache.fills.begin(load.key))
+      const sentAt = cache.clock.now()
+      return storage.load(batch.map((load) => load.key)).pipe(
+        Effect.map(({ now, rows }) => {
+          const time = { sentAt, now }
+          const fillOf = new Map(fills.map((fill) => [fill.key, fill]))
+          const entries = new Map<SessionKey, Entry>()
+          for (const row of rows) {
+            const fill = fillOf.get(row.key)
+            if (fill !== undefined) entries.set(row.key, cache.admit(fill, row, time))
+          }
+          return batch.map((load, index) => {
+            const fill = fills[index]
+            return fill === undefined ? Exit.succeed({ entry: undefined, sentAt }) : Exit.succeed(settle(load, fill, entries, time))
+          })
+        }),
+        Effect.catch((error) => Effect.succeed(batch.map(() => Exit.fail(error)))),
+        Effect.ensuring(Effect.sync(() => {
+          for (const fill of fills) cache.fills.end(fill)
+          for (const load of batch) { if (loads.get(load.key) === load) loads.delete(load.key) }
+        }))
+      )
+    })
+
+  const coalescer = yield* Coalescer.make<Load, Loaded, SessionStoreUnavailable>({
+    operation: "read the session",
+    maxBatch,
+    maxPending,
+    concurrency,
+    keyOf: (load) => load.key,
+    send
+  })
+
+  const isJoinable = (load: Load, authoritative: boolean): boolean =>
+    load.fill === undefined || !authoritative && !load.fill.marked && cache.fills.isCurrent(load.fill)
+
+  const load = (token: string, authoritative: boolean): Effect.Effect<Loaded, SessionStoreUnavailable> =>
+    Effect.suspend(() => {
+      const key = keyOfToken(token)
+      const current = loads.get(key)
+      if (current !== undefined && isJoinable(current, authoritative)) return Deferred.await(current.result)
+      const load: Load = { key, token, result: Deferred.makeUnsafe(), fill: undefined }
+      loads.set(key, load)
+      coalescer.submitUnsafe(load, (exit) => {
+        if (loads.get(key) === load) loads.delete(key)
+        Deferred.doneUnsafe(load.result, exit)
+      })
+      return Deferred.await(load.result)
+    })
+
+  return { load }
+})

@@ -1,0 +1,255 @@
+/**
+ * The representation of sessions: a row, this node's view of the database's
+ * clock, decoded attributes, and recorded changes. A view is shared by everybody
+ * who reads the session from memory; changes make a new object around the same
+ * view.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
+import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
+import * as Pipeable from "effect/Pipeable"
+import type { Session, SessionSummary } from "../Session.ts"
+import { type AttributeValue, decode, type SessionAttribute } from "../SessionAttribute.ts"
+import type { AttributeInvalid } from "../SessionError.ts"
+import { type GroupId, keyPrefix, type SessionId, type SessionKey, type UserId } from "../SessionId.ts"
+import type { SessionRow, StoredAttribute } from "../SessionStorage.ts"
+import type { NodeClock } from "./NodeClock.ts"
+
+/** When a statement's answer was asked for, on this node's clock, and what the database's clock said. */
+export interface AnswerTime {
+  /** {@link NodeClock} before the statement was sent. */
+  readonly sentAt: number
+  /** The database's clock, in milliseconds since the epoch. */
+  readonly now: number
+}
+
+/** A stored attribute, and its value once somebody has decoded it. */
+class AttributeSlot {
+  readonly stored: StoredAttribute
+  private decodedBy: SessionAttribute<never, unknown> | undefined = undefined
+  private decoded: Exit.Exit<unknown, AttributeInvalid> | undefined = undefined
+
+  constructor(stored: StoredAttribute) {
+    this.stored = stored
+  }
+
+  read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> {
+    // The memo is only handed out to the definition that made it.
+    if (this.decodedBy === (attribute as unknown) && this.decoded !== undefined) {
+      return this.decoded as Exit.Exit<A, AttributeInvalid>
+    }
+    const { exit, shareable } = decode(attribute, this.stored.value)
+    if (shareable) {
+      this.decodedBy = attribute as never
+      this.decoded = exit
+    }
+    return exit
+  }
+}
+
+/** One version of a session, as this node sees it. */
+export class SessionView {
+  readonly row: SessionRow
+  readonly clock: NodeClock
+  /** When the database was asked whether this is the current version, on this node's clock. */
+  readonly loadedAt: number
+  /** Add it to a point on the database's clock to get one on this node's. */
+  readonly offset: number
+  private readonly slots: ReadonlyMap<string, AttributeSlot>
+
+  /** Attributes whose version did not change keep what `previous` has decoded. */
+  constructor(
+    row: SessionRow,
+    clock: NodeClock,
+    time: AnswerTime,
+    previous: SessionView | undefined,
+    loadedAt = time.sentAt
+  ) {
+    this.row = row
+    this.clock = clock
+    this.loadedAt = loadedAt
+    this.offset = time.sentAt - time.now
+    const slots = new Map<string, AttributeSlot>()
+    for (const [name, stored] of row.attributes) {
+      const known = previous?.slots.get(name)
+      slots.set(name, known !== undefined && isSame(known.stored, stored) ? known : new AttributeSlot(stored))
+    }
+    this.slots = slots
+  }
+
+  /** A point on the database's clock, on this node's; never later than it really is, because the answer took time. */
+  localTime(databaseTime: number): number {
+    return databaseTime + this.offset
+  }
+
+  /** The idle limit on this node's clock; infinite where there is none. */
+  get idleDeadline(): number {
+    const { idleTimeout, lastAccessedAt } = this.row
+    return idleTimeout === undefined ? Infinity : this.localTime(lastAccessedAt + idleTimeout)
+  }
+
+  /** When the session ends unless it is used, on this node's clock. */
+  get deadline(): number {
+    return Math.min(this.localTime(this.row.expiresAt), this.idleDeadline)
+  }
+
+  /** The attribute, unless it is absent or expired. */
+  stored(name: string): StoredAttribute | undefined {
+    return this.liveSlot(name)?.stored
+  }
+
+  read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    return this.liveSlot(attribute.name)?.read(attribute)
+  }
+
+  get attributeNames(): ReadonlyArray<string> {
+    return [...this.slots.keys()].filter((name) => this.liveSlot(name) !== undefined).sort()
+  }
+
+  private liveSlot(name: string): AttributeSlot | undefined {
+    const slot = this.slots.get(name)
+    if (slot === undefined) return undefined
+    const { expiresAt } = slot.stored
+    return expiresAt !== undefined && this.clock.now() >= this.localTime(expiresAt) ? undefined : slot
+  }
+}
+
+const isSame = (left: StoredAttribute, right: StoredAttribute): boolean =>
+  left.version === right.version && left.value === right.value && left.expiresAt === right.expiresAt
+
+/** A recorded change of one attribute. */
+export type AttributeChange =
+  | { readonly _tag: "Set"; readonly write: AttributeValue; readonly value: unknown }
+  | { readonly _tag: "Remove" }
+
+/** Recorded changes of the session itself. */
+export interface SettingChanges {
+  readonly groupId?: GroupId | null
+  readonly lifetime?: Duration.Duration
+  readonly idleTimeout?: Duration.Duration
+}
+
+const noChanges: ReadonlyMap<string, AttributeChange> = new Map()
+const noSettings: SettingChanges = {}
+
+const SummaryTypeId = "~effect-pg-session/Session"
+
+export class SummaryImpl extends Pipeable.Class implements SessionSummary {
+  readonly [SummaryTypeId] = SummaryTypeId
+  readonly view: SessionView
+
+  constructor(view: SessionView) {
+    super()
+    this.view = view
+  }
+
+  get key(): SessionKey {
+    return this.view.row.key
+  }
+  get userId(): Option.Option<UserId> {
+    return Option.fromUndefinedOr(this.view.row.userId)
+  }
+  get groupId(): Option.Option<GroupId> {
+    return Option.fromUndefinedOr(this.view.row.groupId)
+  }
+  get version(): bigint {
+    return this.view.row.version
+  }
+  get createdAt(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.view.row.createdAt)
+  }
+  get authenticatedAt(): Option.Option<DateTime.Utc> {
+    return Option.map(Option.fromUndefinedOr(this.view.row.authenticatedAt), (millis) => DateTime.makeUnsafe(millis))
+  }
+  get lastAccessedAt(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.view.row.lastAccessedAt)
+  }
+  get expiresAt(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.view.row.expiresAt)
+  }
+  get idleTimeout(): Duration.Duration {
+    const { idleTimeout } = this.view.row
+    return idleTimeout === undefined ? Duration.infinity : Duration.millis(idleTimeout)
+  }
+  get attributeNames(): ReadonlyArray<string> {
+    return this.view.attributeNames
+  }
+  /** The attribute as it stands, with recorded changes; `undefined` when it is absent or expired. */
+  read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    return this.view.read(attribute)
+  }
+  override toString(): string {
+    return `Session(${keyPrefix(this.key)}, version ${this.version}, attributes: ${
+      this.attributeNames.join(", ") || "none"
+    })`
+  }
+  toJSON(): unknown {
+    return {
+      _id: "Session",
+      key: keyPrefix(this.key),
+      version: String(this.version),
+      attributeNames: this.attributeNames
+    }
+  }
+  [NodeInspectSymbol](): string {
+    return this.toString()
+  }
+}
+
+export class SessionImpl extends SummaryImpl implements Session {
+  readonly id: SessionId
+  readonly changes: ReadonlyMap<string, AttributeChange>
+  readonly settings: SettingChanges
+
+  constructor(view: SessionView, id: SessionId, changes = noChanges, settings = noSettings) {
+    super(view)
+    this.id = id
+    this.changes = changes
+    this.settings = settings
+  }
+
+  static of(session: Session): SessionImpl {
+    if (session instanceof SessionImpl) return session
+    throw new TypeError("A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand")
+  }
+
+  get hasChanges(): boolean {
+    return this.changes.size > 0 || this.settings !== noSettings
+  }
+
+  withChange(name: string, change: AttributeChange): SessionImpl {
+    return new SessionImpl(this.view, this.id, new Map(this.changes).set(name, change), this.settings)
+  }
+
+  withSettings(settings: SettingChanges): SessionImpl {
+    return new SessionImpl(this.view, this.id, this.changes, { ...this.settings, ...settings })
+  }
+
+  override get attributeNames(): ReadonlyArray<string> {
+    const names = new Set(this.view.attributeNames)
+    for (const [name, change] of this.changes) {
+      if (change._tag === "Set") names.add(name)
+      else names.delete(name)
+    }
+    return [...names].sort()
+  }
+
+  override read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    const change = this.changes.get(attribute.name)
+    if (change === undefined) return this.view.read(attribute)
+    // Recorded with `Session.set`, which demands the attribute's type.
+    return change._tag === "Set" ? Exit.succeed(change.value as A) : undefined
+  }
+}
+
+export const isSummary = (value: unknown): value is SessionSummary => value instanceof SummaryImpl
+
+export const isSession = (value: unknown): value is Session => value instanceof SessionImpl
+
+/** The representation behind a session or a summary. */
+export const summaryOf = (session: SessionSummary): SummaryImpl => {
+  if (session instanceof SummaryImpl) return session
+  throw new TypeError("A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand")
+}

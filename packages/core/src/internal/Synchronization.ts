@@ -1,0 +1,240 @@
+/**
+ * Keeps this node's knowledge fresh, and knows how fresh it is.
+ *
+ * A connection delivers notices in commit order, and one fiber applies them. This
+ * node sends itself beats on the same channel: when the beat that was sent at
+ * local time t comes back, every notice committed before it has been applied, so
+ * everything committed before t is known here (`Cache.synchronized(t)`). No
+ * failure of a network needs a special case: the beat stops coming.
+ *
+ * After a loss: subscribe first, compare every cached entry with the database,
+ * and only then serve from memory again. A server with another identity may have
+ * lost commits, so there everything is dropped instead.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import type { Cache } from "../SessionCache.ts"
+import type { Settings } from "../SessionConfig.ts"
+import { SessionStoreUnavailable } from "../SessionError.ts"
+import type { BeatAnswer, Connection, Notice, Notifier } from "../SessionNotifier.ts"
+import type { Storage } from "../SessionStorage.ts"
+import { randomBase64Url } from "./Crypto.ts"
+
+/** Beats per `maxStaleness`: four may be lost before memory is not served any more. */
+const beatsPerStaleness = 5
+/** The least time between beats, in milliseconds. */
+const minBeatInterval = 20
+/** The delays between attempts to connect, in milliseconds. */
+const firstRetryDelay = 50
+const maxRetryDelay = 5_000
+/** How many cached keys are compared by one statement. */
+const revalidationBatch = 1_000
+/** How far the clocks of the database and of this node may wander apart before deadlines are computed anew, in milliseconds. */
+const clockTolerance = 500
+/** From here on it is a jump. */
+const clockJump = 5_000
+
+/** What the listener is doing. */
+export interface ListenerStatus {
+  readonly state: "Connecting" | "Revalidating" | "Listening"
+  /** What is wrong, in words, and what to do; `None` while all is well. */
+  readonly problem: Option.Option<string>
+  readonly beatsSent: number
+  readonly beatsReturned: number
+  /** How often a connection was lost or given up. */
+  readonly reconnects: number
+}
+
+export interface Synchronization {
+  readonly status: () => ListenerStatus
+  /** Done once memory is served for the first time. */
+  readonly ready: Effect.Effect<void>
+}
+
+const silentListener =
+  "beats are sent but do not come back, so LISTEN does not reach this node: behind a pooler in transaction mode, set listenUrl to a direct connection to the primary; meanwhile every read asks the database"
+
+const otherServer =
+  "the listener and the queries reach different servers: make listenUrl and the query connections lead to the same primary"
+
+const lost = (detail: string): SessionStoreUnavailable =>
+  new SessionStoreUnavailable({ operation: "listen for changes", reason: "Unreachable", outcome: "NotApplied", detail })
+
+export const make = Effect.fnUntraced(function*(
+  cache: Cache,
+  storage: Storage,
+  notifier: Notifier,
+  settings: Settings
+): Effect.fn.Return<Synchronization, never, Scope.Scope> {
+  const node = randomBase64Url(9)
+  const beatInterval = Math.max(minBeatInterval, settings.maxStaleness / beatsPerStaleness)
+  const ready = yield* Deferred.make<void>()
+  /** Beats that are on their way: nonce to the local time at which they were sent. */
+  const outstanding = new Map<string, number>()
+  let state: ListenerStatus["state"] = "Connecting"
+  let problem: string | undefined = undefined
+  let beatsSent = 0
+  let beatsReturned = 0
+  let reconnects = 0
+  let retryDelay = firstRetryDelay
+  let identity: string | undefined = undefined
+  let anchor: { readonly offset: number; readonly error: number } | undefined = undefined
+
+  const report = (what: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (problem === what) return Effect.void
+      problem = what
+      return Effect.logWarning(`Sessions are read from the database until this is repaired: ${what}`)
+    })
+
+  const apply = (notice: Notice): void => {
+    if (notice._tag !== "Beat") return cache.apply(notice)
+    const sentAt = outstanding.get(notice.nonce)
+    if (sentAt === undefined) return
+    beatsReturned++
+    // Beats return in order: whatever was sent before this one is answered, too.
+    for (const [nonce, time] of outstanding) { if (time <= sentAt) outstanding.delete(nonce) }
+    cache.synchronized(sentAt)
+    retryDelay = firstRetryDelay
+    Deferred.doneUnsafe(ready, Effect.void)
+  }
+
+  const read = (connection: Connection): Effect.Effect<never, SessionStoreUnavailable> =>
+    Effect.forever(Effect.map(connection.take, (notices) => {
+      for (const notice of notices) apply(notice)
+    }))
+
+  /** Compares everything that is cached with the database. */
+  const revalidate = Effect.gen(function*() {
+    const keys = cache.keys()
+    for (let start = 0; start < keys.length; start += revalidationBatch) {
+      const batch = keys.slice(start, start + revalidationBatch)
+      const sentAt = cache.clock.now()
+      const { now, sessions } = yield* storage.revalidate(batch)
+      cache.revalidate(batch, sessions, { sentAt, now })
+    }
+  })
+
+  const meet = (server: Connection["server"]): void => {
+    if (identity !== undefined && identity !== server.identity) cache.forgetAll({ _tag: "All" })
+    identity = server.identity
+  }
+
+  /**
+   * Cached deadlines were computed with the database's clock as it stood against this node's. When that has wandered,
+   * they are computed anew; when it has jumped, nothing is served from memory until they are.
+   */
+  const checkClock = (answer: BeatAnswer, sentAt: number): Effect.Effect<void, SessionStoreUnavailable> =>
+    Effect.suspend(() => {
+      const receivedAt = cache.clock.now()
+      const error = (receivedAt - sentAt) / 2
+      const offset = answer.now - (sentAt + receivedAt) / 2
+      const known = anchor
+      if (known === undefined) {
+        anchor = { offset, error }
+        return Effect.void
+      }
+      const wandered = Math.abs(offset - known.offset)
+      if (wandered <= clockTolerance + error + known.error) return Effect.void
+      anchor = { offset, error }
+      if (wandered < clockJump) return revalidate
+      cache.desynchronized()
+      outstanding.clear()
+      return Effect.andThen(
+        Effect.logWarning(
+          `The database's clock jumped by ${Math.round(wandered)} ms against this node's: deadlines are computed anew`
+        ),
+        revalidate
+      )
+    })
+
+  const beat = (connection: Connection): Effect.Effect<void, SessionStoreUnavailable> =>
+    Effect.gen(function*() {
+      const nonce = randomBase64Url(9)
+      const sentAt = cache.clock.now()
+      outstanding.set(nonce, sentAt)
+      beatsSent++
+      // A beat that was given up may still be committed, even by a primary that has lost its standby: it proves nothing.
+      const answer = yield* Effect.onError(notifier.beat(node, nonce), () => Effect.sync(() => outstanding.delete(nonce)))
+      if (answer.server.identity !== connection.server.identity) return yield* lost(otherServer)
+      yield* checkClock(answer, sentAt)
+    })
+
+  const beats = (connection: Connection): Effect.Effect<never, SessionStoreUnavailable> =>
+    Effect.gen(function*() {
+      const since = cache.clock.now()
+      while (true) {
+        const result = yield* Effect.result(beat(connection))
+        if (result._tag === "Failure") {
+          if (result.failure.detail === otherServer) return yield* result.failure
+          yield* report(result.failure.message)
+        }
+        yield* Effect.sleep(beatInterval)
+        const now = cache.clock.now()
+        const silentFor = now - Math.max(since, now - cache.staleness(now))
+        if (result._tag === "Success" && silentFor >= beatInterval && outstanding.size > 0 && !cache.isSynced(now)) {
+          yield* report(silentListener)
+        }
+        if (silentFor > settings.maxStaleness) {
+          return yield* lost(result._tag === "Success" ? silentListener : result.failure.detail)
+        }
+        if (cache.isSynced(now) && problem !== undefined) {
+          problem = undefined
+          yield* Effect.logInfo("Sessions are served from memory again")
+        }
+      }
+    })
+
+  const connectOnce: Effect.Effect<never, SessionStoreUnavailable> = Effect.scoped(Effect.gen(function*() {
+    state = "Connecting"
+    const connection = yield* Effect.timeoutOrElse(notifier.connect, {
+      duration: settings.statementTimeout,
+      orElse: () => Effect.fail(lost(`no connection within ${settings.statementTimeout} ms`))
+    })
+    // What was in flight before LISTEN was confirmed may have missed a notice.
+    cache.desynchronized()
+    outstanding.clear()
+    anchor = undefined
+    meet(connection.server)
+    const reader = yield* Effect.forkScoped(read(connection))
+    state = "Revalidating"
+    const work = Effect.andThen(
+      revalidate,
+      Effect.suspend(() => {
+        state = "Listening"
+        return beats(connection)
+      })
+    )
+    return yield* Effect.raceFirst(Fiber.join(reader), work)
+  }))
+
+  const loop: Effect.Effect<never> = Effect.forever(
+    connectOnce.pipe(
+      Effect.catch((error) => report(error.detail)),
+      Effect.catchDefect((defect) => report(`a defect in the listener: ${String(defect)}`)),
+      Effect.ensuring(Effect.sync(() => {
+        cache.desynchronized()
+        outstanding.clear()
+        state = "Connecting"
+      })),
+      Effect.andThen(Effect.suspend(() => {
+        reconnects++
+        const delay = retryDelay
+        retryDelay = Math.min(maxRetryDelay, retryDelay * 2)
+        return Effect.flatMap(Random.nextBetween(0.5, 1), (factor) => Effect.sleep(Duration.millis(delay * factor)))
+      }))
+    )
+  )
+
+  yield* Effect.forkScoped(loop)
+
+  return {
+    status: () => ({ state, problem: Option.fromUndefinedOr(problem), beatsSent, beatsReturned, reconnects }),
+    ready: Deferred.await(ready)
+  }
+})

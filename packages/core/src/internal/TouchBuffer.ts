@@ -1,0 +1,89 @@
+/**
+ * Activity that waits to be written. A hit only marks; a scoped fiber writes the
+ * marks in batches (`TouchFlush.ts`). Marks outlive the cache entries they were
+ * made on, so that an eviction loses no activity.
+ */
+import type { SessionKey } from "../SessionId.ts"
+
+/** The last use of one session on this node. */
+export class Activity {
+  readonly key: SessionKey
+  /** {@link NodeClock} at the last use. */
+  touchedAt = 0
+  queued = false
+  /** When it must have been sent, on this node's clock. */
+  flushBy = Infinity
+
+  constructor(key: SessionKey) {
+    this.key = key
+  }
+}
+
+export class TouchBuffer {
+  private readonly queued = new Map<SessionKey, Activity>()
+  private readonly interval: number
+  private earliest = Infinity
+  /** Called when the next flush is due earlier than it was before. */
+  onEarlier: () => void = () => {}
+
+  constructor(interval: number) {
+    this.interval = interval
+  }
+
+  /** The mark of a session that has one waiting, or a fresh one. */
+  activity(key: SessionKey): Activity {
+    return this.queued.get(key) ?? new Activity(key)
+  }
+
+  /**
+   * Queues a mark that was made `now`. `idleFlushBy` is when it must be written for the session not to be taken for
+   * idle.
+   */
+  queue(activity: Activity, now: number, idleFlushBy: number): void {
+    this.enqueue(activity, Math.min(now + this.interval, idleFlushBy))
+  }
+
+  /** Takes the marks that are due at `time`, at most `limit`. */
+  take(time: number, limit: number): ReadonlyArray<Activity> {
+    const due: Array<Activity> = []
+    let earliest = Infinity
+    for (const activity of this.queued.values()) {
+      if (activity.flushBy <= time && due.length < limit) due.push(activity)
+      else if (activity.flushBy < earliest) earliest = activity.flushBy
+    }
+    for (const activity of due) {
+      activity.queued = false
+      this.queued.delete(activity.key)
+    }
+    this.earliest = earliest
+    return due
+  }
+
+  /** Puts marks back that could not be written. A use since then counts. */
+  putBack(activities: ReadonlyArray<Activity>, flushBy: number): void {
+    for (const activity of activities) {
+      const current = this.queued.get(activity.key)
+      if (current === undefined) this.enqueue(activity, flushBy)
+      else current.touchedAt = Math.max(current.touchedAt, activity.touchedAt)
+    }
+  }
+
+  get size(): number {
+    return this.queued.size
+  }
+
+  /** When the next mark must be written; infinite when there is none. */
+  get nextFlushAt(): number {
+    return this.earliest
+  }
+
+  private enqueue(activity: Activity, flushBy: number): void {
+    activity.queued = true
+    activity.flushBy = flushBy
+    this.queued.set(activity.key, activity)
+    if (flushBy < this.earliest) {
+      this.earliest = flushBy
+      this.onEarlier()
+    }
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * How sessions begin, get a new id, and end.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { Session } from "../../Session.ts"
+import type { SessionAttribute } from "../../SessionAttribute.ts"
+import type { Cache } from "../../SessionCache.ts"
+import type { Settings } from "../../SessionConfig.ts"
+import {
+  type AttributeInvalid,
+  type AttributeTooLarge,
+  SessionNotFound,
+  type SessionStoreUnavailable,
+  SessionTooLarge,
+  TooManySessions
+} from "../../SessionError.ts"
+import { generate, type GroupId, hashOfToken, isToken, keyOfToken, type SessionId, type SessionKey, type UserId } from "../../SessionId.ts"
+import type { DeleteTarget, EvictedSession, SessionLimit, SessionRow, Storage } from "../../SessionStorage.ts"
+import type { CreateOptions, ExceptOptions, RotateOptions } from "../../SessionStore.ts"
+import type { Fill } from "../FillRegistry.ts"
+import { type AnswerTime, SessionImpl } from "../SessionView.ts"
+import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
+import type { Operations } from "./Operations.ts"
+
+/** For how long the old id is accepted after a rotation unless told otherwise, in milliseconds: requests that are under way carry it. */
+const defaultGrace = 10_000
+
+type EncodingError = AttributeInvalid | AttributeTooLarge | SessionTooLarge
+
+export interface Lifecycle {
+  readonly create: (
+    userId: UserId,
+    options?: CreateOptions
+  ) => Effect.Effect<Session, TooManySessions | EncodingError | SessionStoreUnavailable>
+  readonly createAnonymous: (options?: CreateOptions) => Effect.Effect<Session, EncodingError | SessionStoreUnavailable>
+  readonly rotate: (
+    id: SessionId,
+    options?: RotateOptions
+  ) => Effect.Effect<Session, SessionNotFound | TooManySessions | EncodingError | SessionStoreUnavailable>
+  readonly delete: (id: SessionId) => Effect.Effect<void, SessionStoreUnavailable>
+  readonly deleteByKey: (key: SessionKey) => Effect.Effect<boolean, SessionStoreUnavailable>
+  readonly deleteAllForUser: (userId: UserId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
+  readonly deleteAllForGroup: (groupId: GroupId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
+  readonly deleteAll: Effect.Effect<number, SessionStoreUnavailable>
+  readonly deleteAttributeForUser: <A, Missing>(
+    userId: UserId,
+    attribute: SessionAttribute<A, Missing>
+  ) => Effect.Effect<number, SessionStoreUnavailable>
+}
+
+export const make = (cache: Cache, storage: Storage, settings: Settings, operations: Operations): Lifecycle => {
+  const { clock, fills } = cache
+  const limit: SessionLimit = { max: settings.maxSessionsPerUser, onLimit: settings.onSessionLimit }
+
+  /** Registers the operation, runs it to its end, and lets the cache forget the session if nobody knows what happened. */
+  const registered = <A, E>(
+    operation: string,
+    key: SessionKey,
+    effect: (fill: Fill) => Effect.Effect<A, E | SessionStoreUnavailable>
+  ): Effect.Effect<A, E | SessionStoreUnavailable> =>
+    operations.run(
+      operation,
+      Effect.suspend(() => {
+        const fill = fills.begin(key)
+        return effect(fill).pipe(
+          Effect.onError(() => Effect.sync(() => cache.forget(key))),
+          Effect.ensuring(Effect.sync(() => fills.end(fill)))
+        )
+      })
+    )
+
+  const take = (fill: Fill, row: SessionRow, time: AnswerTime, id: SessionId): Session => {
+    // In this order, so that the new entry keeps what the old one has decoded.
+    const entry = cache.admit(fill, row, time)
+    cache.acknowledge(row.key, row.version)
+    const proof = cache.verify(entry, Redacted.value(id))
+    return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
+  }
+
+  const evict = (evicted: ReadonlyArray<EvictedSession>): void => {
+    for (const { key, userId } of evicted) {
+      cache.acknowledge(key, undefined)
+      operations.publish({ _tag: "Evicted", key, userId })
+    }
+  }
+
+  const insert = (
+    userId: UserId | undefined,
+    lifetime: number,
+    options: CreateOptions | undefined
+  ): Effect.Effect<Session, TooManySessions | EncodingError | SessionStoreUnavailable> =>
+    Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
+      const id = generate()
+      const token = Redacted.value(id)
+      const key = keyOfToken(token)
+      return registered("create the session", key, (fill) =>
+        Effect.suspend(() => {
+          const sentAt = clock.now()
+          return Effect.flatMap(
+            storage.create({
+              key,
+              secretHash: hashOfToken(token),
+              userId,
+              groupId: options?.groupId,
+              lifetime: options?.expiresIn === undefined ? lifetime : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
+              idleTimeout: idleMillis(
+                options?.idleTimeout === undefined
+                  ? Duration.millis(settings.idleTimeout)
+                  : Duration.fromInputUnsafe(options.idleTimeout)
+              ),
+              attributes,
+              limit
+            }),
+            (outcome) => {
+              if (outcome._tag === "TooManySessions") {
+                return userId === undefined
+                  ? Effect.die(new Error("the storage limited the sessions of guests"))
+                  : Effect.fail(new TooManySessions({ userId, limit: limit.max }))
+              }
+              evict(outcome.evicted)
+              operations.publish({ _tag: "Created", key, userId })
+              return Effect.succeed(take(fill, outcome.row, { sentAt, now: outcome.now }, id))
+            }
+          )
+        }))
+    })
+
+  const rotate: Lifecycle["rotate"] = (id, options) =>
+    Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (set) => {
+      const token = Redacted.value(id)
+      if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
+      const key = keyOfToken(token)
+      const renewed = generate(key)
+      const userId = options?.userId
+      return registered("rotate the session", key, (fill) =>
+        Effect.suspend(() => {
+          const sentAt = clock.now()
+          return Effect.flatMap(
+            storage.rotate({
+              key,
+              proof: hashOfToken(token),
+              secretHash: hashOfToken(Redacted.value(renewed)),
+              grace: options?.grace === undefined
+                ? defaultGrace
+                : lifetimeMillis(Duration.fromInputUnsafe(options.grace)),
+              login: userId === undefined ? undefined : {
+                userId,
+                lifetime: options?.expiresIn === undefined
+                  ? settings.sessionLifetime
+                  : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
+                idleTimeout: idleMillis(
+                  options?.idleTimeout === undefined
+                    ? Duration.millis(settings.idleTimeout)
+                    : Duration.fromInputUnsafe(options.idleTimeout)
+                ),
+                limit
+              },
+              set,
+              maxBytes: settings.maxSessionBytes
+            }),
+            (outcome): Effect.Effect<Session, SessionNotFound | TooManySessions | SessionTooLarge> => {
+              switch (outcome._tag) {
+                case "Gone":
+                  return Effect.fail(new SessionNotFound({ key }))
+                case "TooManySessions":
+                  return userId === undefined
+                    ? Effect.die(new Error("the storage limited a rotation without a login"))
+                    : Effect.fail(new TooManySessions({ userId, limit: limit.max }))
+                case "TooLarge":
+                  return Effect.fail(new SessionTooLarge({ key, bytes: outcome.bytes, limit: settings.maxSessionBytes }))
+                case "Rotated": {
+                  evict(outcome.evicted)
+                  operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
+                  return Effect.succeed(take(fill, outcome.row, { sentAt, now: outcome.now }, renewed))
+                }
+              }
+            }
+          )
+        }))
+    })
+
+  const remove = (target: DeleteTarget): Effect.Effect<ReadonlyArray<SessionKey>, SessionStoreUnavailable> =>
+    Effect.map(storage.delete(target), ({ keys }) => {
+      const by = target._tag === "User"
+        ? { _tag: target._tag, userId: target.userId }
+        : target._tag === "Group"
+        ? { _tag: target._tag, groupId: target.groupId }
+        : { _tag: target._tag }
+      for (const key of keys) operations.publish({ _tag: "Deleted", key, by })
+      return keys
+    })
+
+  const removeOne = (key: SessionKey, token: string | undefined): Effect.Effect<boolean, SessionStoreUnavailable> =>
+    registered("delete the session", key, () =>
+      Effect.map(
+        remove({ _tag: "Session", key, proof: token === undefined ? undefined : hashOfToken(token) }),
+        (keys) => {
+          cache.acknowledge(key, undefined)
+          return keys.length > 0
+        }
+      ))
+
+  const removeMany = (
+    operation: string,
+    target: Exclude<DeleteTarget, { readonly _tag: "Session" }>
+  ): Effect.Effect<number, SessionStoreUnavailable> =>
+    operations.run(
+      operation,
+      // Whether it succeeded or not: what was in flight meanwhile may be too old.
+      Effect.ensuring(Effect.map(remove(target), (keys) => {
+        for (const key of keys) cache.acknowledge(key, undefined)
+        return keys.length
+      }), Effect.sync(() => cache.forgetAll(target)))
+    )
+
+  return {
+    create: (userId, options) => insert(userId, settings.sessionLifetime, options),
+    createAnonymous: (options) =>
+      Effect.catchTag(insert(undefined, settings.anonymousLifetime, options), "TooManySessions", Effect.die),
+    rotate,
+    delete: (id) =>
+      Effect.suspend(() => {
+        const token = Redacted.value(id)
+        return isToken(token) ? Effect.asVoid(removeOne(keyOfToken(token), token)) : Effect.void
+      }),
+    deleteByKey: (key) => removeOne(key, undefined),
+    deleteAllForUser: (userId, options) =>
+      removeMany("delete the user's sessions", { _tag: "User", userId, except: options?.except }),
+    deleteAllForGroup: (groupId, options) =>
+      removeMany("delete the group's sessions", { _tag: "Group", groupId, except: options?.except }),
+    deleteAll: removeMany("delete all sessions", { _tag: "All" }),
+    deleteAttributeForUser: (userId, attribute) =>
+      operations.run(
+        "delete the attribute",
+        Effect.map(
+          Effect.onError(
+            storage.deleteAttribute(userId, attribute.name),
+            () => Effect.sync(() => cache.forgetAll({ _tag: "User", userId, except: undefined }))
+          ),
+          ({ changed }) => {
+            for (const { key, version } of changed) {
+              cache.acknowledge(key, version)
+              operations.publish({ _tag: "Updated", key, version, attributes: [attribute.name] })
+            }
+            return changed.length
+          }
+        )
+      )
+  }
+}

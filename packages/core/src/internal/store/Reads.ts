@@ -1,0 +1,167 @@
+/**
+ * Finding sessions: from memory where the cache may be served, from the database
+ * where it may not, and never from anywhere without proof of the secret.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type { Session } from "../../Session.ts"
+import type { Cache } from "../../SessionCache.ts"
+import type { Settings } from "../../SessionConfig.ts"
+import { type ReadError, SessionNotFound, SessionStoreUnavailable } from "../../SessionError.ts"
+import { isToken, keyOfToken, type SessionId, type SessionKey } from "../../SessionId.ts"
+import type { Storage } from "../../SessionStorage.ts"
+import type { FindOptions } from "../../SessionStore.ts"
+import type { Handle } from "../CacheEntries.ts"
+import * as Coalescer from "../Coalescer.ts"
+import type { SessionLoader } from "../SessionLoader.ts"
+import { confirm } from "../TouchFlush.ts"
+import type { Operations } from "./Operations.ts"
+
+/** An answer that is older than `maxStaleness` when it arrives is asked for again, this often. */
+const staleAnswerRetries = 3
+/** Synchronous touches that may wait, and that share a statement. */
+const maxPendingTouches = 20_000
+const maxTouchBatch = 500
+
+export interface Reads {
+  readonly get: (id: SessionId, options?: FindOptions) => Effect.Effect<Session, ReadError>
+  readonly find: (id: SessionId, options?: FindOptions) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
+}
+
+const operation = "read the session"
+
+export const make = Effect.fnUntraced(function*(
+  cache: Cache,
+  storage: Storage,
+  loader: SessionLoader,
+  settings: Settings,
+  operations: Operations
+) {
+  const { clock } = cache
+
+  const touchNow = yield* Coalescer.make<SessionKey, void, SessionStoreUnavailable>({
+    operation,
+    maxBatch: maxTouchBatch,
+    maxPending: maxPendingTouches,
+    concurrency: 1,
+    send: (keys) =>
+      Effect.suspend(() => {
+        const touches = [...new Set(keys)].map((key) => ({ key, age: 0 }))
+        const sentAt = clock.now()
+        return storage.touch(touches).pipe(
+          Effect.map(({ now, touched }) => confirm(cache, touches, touched, { sentAt, now })),
+          Effect.exit,
+          Effect.map((exit) => keys.map(() => exit))
+        )
+      })
+  })
+
+  /** Counts as activity. `undefined`: the database said that the session has ended. */
+  const touched = (handle: Handle, token: string): Effect.Effect<Handle | undefined, SessionStoreUnavailable> => {
+    const { entry } = handle
+    const now = clock.now()
+    if (now < entry.serveUntil) {
+      cache.touch(entry, now)
+      return Effect.succeed(handle)
+    }
+    // Too close to the idle deadline to gather: the database has the last word.
+    return Effect.flatMap(touchNow.submit(entry.key), () => {
+      const renewed = cache.peek(entry.key)
+      const isCurrent = renewed !== undefined && renewed.view.row.version >= entry.view.row.version
+      // The touch took its time, and says nothing of the version.
+      if (isCurrent && cache.isRecent(renewed, clock.now())) {
+        const proof = cache.verify(renewed, token)
+        return Effect.succeed(proof._tag === "Accepted" ? proof.handle : undefined)
+      }
+      return lookUp(token, false, undefined, true)
+    })
+  }
+
+  const load = (token: string, authoritative: boolean): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
+    Effect.gen(function*() {
+      cache.counters.misses++
+      for (let attempt = 0; attempt < staleAnswerRetries; attempt++) {
+        const { entry, sentAt } = yield* loader.load(token, authoritative)
+        if (clock.now() - sentAt > settings.maxStaleness) continue
+        if (entry === undefined) return undefined
+        const proof = cache.verify(entry, token)
+        if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key: entry.key })
+        return proof._tag === "Accepted" ? proof.handle : undefined
+      }
+      return yield* new SessionStoreUnavailable({
+        operation,
+        reason: "Timeout",
+        outcome: "NotApplied",
+        detail: `${staleAnswerRetries} answers in a row took longer than maxStaleness (${settings.maxStaleness} ms)`
+      })
+    })
+
+  const lookUp = (
+    token: string,
+    refresh: boolean,
+    minVersion: bigint | undefined,
+    fromDatabase: boolean
+  ): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
+    Effect.suspend(() => {
+      if (!operations.isOpen()) return Effect.fail(operations.closed(operation))
+      if (!isToken(token)) return Effect.succeed(undefined)
+      if (fromDatabase || refresh) return load(token, refresh)
+      const now = clock.now()
+      const entry = cache.live(keyOfToken(token), now)
+      if (entry !== undefined && (minVersion === undefined || entry.view.row.version >= minVersion)) {
+        const proof = cache.verify(entry, token)
+        if (proof._tag === "Accepted") {
+          cache.counters.hits++
+          return Effect.succeed(proof.handle)
+        }
+        // The session may have been rotated elsewhere a moment ago: only the database knows.
+      }
+      if (minVersion === undefined && cache.isAbsent(token, now)) return Effect.succeed(undefined)
+      return load(token, minVersion !== undefined)
+    })
+
+  const read = (token: string, options: FindOptions | undefined): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
+    Effect.flatMap(
+      lookUp(token, options?.refresh === true, options?.minVersion, false),
+      (handle) => handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
+    )
+
+  /** The path that matters: one suspension, two map lookups, no allocation. */
+  const hit = (token: string): Handle | undefined => {
+    const now = clock.now()
+    const handle = cache.hit(token, now)
+    if (handle !== undefined) cache.touch(handle.entry, now)
+    return handle
+  }
+
+  const get: Reads["get"] = (id, options) =>
+    Effect.suspend((): Effect.Effect<Session, ReadError> => {
+      const token = Redacted.value(id)
+      if (options === undefined && operations.isOpen()) {
+        const handle = hit(token)
+        if (handle !== undefined) return handle.exit
+      }
+      return Effect.flatMap(
+        read(token, options),
+        (handle) =>
+          handle?.exit ?? Exit.fail(new SessionNotFound({ key: isToken(token) ? keyOfToken(token) : undefined }))
+      )
+    })
+
+  const find: Reads["find"] = (id, options) =>
+    Effect.suspend(() => {
+      const token = Redacted.value(id)
+      if (options === undefined && operations.isOpen()) {
+        const handle = hit(token)
+        if (handle !== undefined) return handle.found
+      }
+      return Effect.flatMap(read(token, options), (handle) => handle?.found ?? none)
+    })
+
+  const reads: Reads = { get, find }
+  return reads
+})
+
+const none: Exit.Exit<Option.Option<Session>> = Exit.succeed(Option.none())

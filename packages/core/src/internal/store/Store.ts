@@ -1,0 +1,110 @@
+/**
+ * Assembles a store: what it starts, and in which order it ends.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Cache } from "../../SessionCache.ts"
+import type { Settings } from "../../SessionConfig.ts"
+import type { Notifier } from "../../SessionNotifier.ts"
+import type { Storage } from "../../SessionStorage.ts"
+import type { SessionHealth, Sessions } from "../../SessionStore.ts"
+import * as SessionLoader from "../SessionLoader.ts"
+import { SessionView, SummaryImpl } from "../SessionView.ts"
+import * as Synchronization from "../Synchronization.ts"
+import * as TouchFlush from "../TouchFlush.ts"
+import * as Lifecycle from "./Lifecycle.ts"
+import * as Operations from "./Operations.ts"
+import * as Reads from "./Reads.ts"
+import * as Sweep from "./Sweep.ts"
+import * as Watch from "./Watch.ts"
+import * as Writes from "./Writes.ts"
+
+/** How long the layer waits for the first beat before it starts without one, in milliseconds; it then reads from the database. */
+const firstBeatWait = 2_000
+
+export const make = Effect.fnUntraced(function*(
+  cache: Cache,
+  storage: Storage,
+  notifier: Notifier,
+  settings: Settings
+): Effect.fn.Return<Sessions, never, Scope.Scope> {
+  const operations = yield* Operations.make
+  const synchronization = yield* Synchronization.make(cache, storage, notifier, settings)
+  const loader = yield* SessionLoader.make(cache, storage)
+  const flush = yield* TouchFlush.make(cache, storage, settings)
+  const reads = yield* Reads.make(cache, storage, loader, settings, operations)
+  const writes = yield* Writes.make(cache, storage, settings, operations, reads.get)
+  const lifecycle = Lifecycle.make(cache, storage, settings, operations)
+  const sweep = yield* Sweep.make(cache, storage, settings, operations)
+
+  // Finalizers run in the reverse order of their registration: this one is before all fibers and connections end.
+  yield* Effect.addFinalizer(() =>
+    operations.close.pipe(
+      Effect.andThen(writes.drained),
+      Effect.andThen(Effect.catch(flush.flushAll, (error) =>
+        Effect.logWarning(`${cache.touches.size} last accesses could not be written at shutdown: ${error.message}`))),
+      Effect.timeoutOrElse({
+        duration: settings.shutdownTimeout,
+        orElse: () =>
+          Effect.logWarning(`The session layer did not shut down in order within ${settings.shutdownTimeout} ms`)
+      })
+    )
+  )
+
+  yield* Effect.timeoutOption(synchronization.ready, Math.min(firstBeatWait, settings.maxStaleness))
+
+  const health: Effect.Effect<SessionHealth> = Effect.sync(() => {
+    const now = cache.clock.now()
+    const staleness = cache.staleness(now)
+    const { hits, invalidations, misses } = cache.counters
+    return {
+      synced: cache.isSynced(now),
+      staleness: Number.isFinite(staleness) ? Duration.millis(Math.max(0, staleness)) : Duration.infinity,
+      listener: synchronization.status(),
+      cache: {
+        size: cache.size,
+        capacity: settings.cacheCapacity,
+        hits,
+        misses,
+        invalidations,
+        evicted: cache.evicted,
+        absent: cache.absentKeys
+      },
+      activity: { pending: cache.touches.size, ...flush.counters },
+      pendingUpdates: writes.pending(),
+      watched: cache.watched
+    }
+  })
+
+  const clearLocalCache = Effect.sync(() => cache.forgetAll({ _tag: "All" }))
+
+  return {
+    ...lifecycle,
+    ...reads,
+    update: writes.update,
+    modify: writes.modify,
+    listForUser: (userId) =>
+      Effect.suspend(() => {
+        if (!operations.isOpen()) return Effect.fail(operations.closed("list the user's sessions"))
+        const sentAt = cache.clock.now()
+        return Effect.map(storage.list(userId), ({ now, rows }) =>
+          rows.map((row) => new SummaryImpl(new SessionView(row, cache.clock, { sentAt, now }, undefined))))
+      }),
+    clearCache: operations.run("clear the caches", Effect.andThen(storage.announceClear(undefined), clearLocalCache)),
+    clearCacheForUser: (userId) =>
+      operations.run(
+        "clear the caches",
+        Effect.andThen(
+          storage.announceClear(userId),
+          Effect.sync(() => cache.forgetAll({ _tag: "User", userId, except: undefined }))
+        )
+      ),
+    clearLocalCache,
+    watch: Watch.make(cache, settings, reads.find),
+    events: operations.events,
+    sweep: sweep.run,
+    flushActivity: operations.run("write last accesses", flush.flushAll),
+    health
+  }
+})

@@ -1,0 +1,8 @@
+/**
+ * For those who write an adapter for another database: the contracts of the ports
+ * as test suites. They need `vitest` and `@effect/vitest`.
+ */
+export type { ConformanceOptions, Ports } from "./conformance/Harness.ts"
+export type { NotifierFaults } from "./conformance/NotifierFaults.ts"
+export * from "./SessionNotifierConformance.ts"
+export * from "./SessionStorageConformance.ts"
