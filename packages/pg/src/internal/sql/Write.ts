@@ -1,0 +1,205 @@
+/**
+ * The statement behind `write`: changes of many sessions, each checked and
+ * answered by itself, in one round trip.
+ *
+ * All rows are locked first, in the order of their keys, and the clock is read
+ * once all locks are held. A locked row is the latest version of the row, while
+ * the statement's snapshot may hold an older one: every check and every new value
+ * is therefore computed from `locked`, and the update finds its row by the key
+ * alone. Notifications come last, and only for what was updated.
+ */
+import type { Answer, WriteOutcome, WriteRequest } from "@effect-pg-session/core"
+import type { Parameter, Row } from "../Database.ts"
+import type { Names } from "../Names.ts"
+import * as Attributes from "./Attributes.ts"
+import * as Columns from "./Columns.ts"
+import {
+  duration,
+  earliestExpiry,
+  firstRow,
+  interval,
+  isLasting,
+  isLive,
+  isProven,
+  lastingAttributes,
+  lateClock,
+  milliseconds,
+  notifyChanges,
+  sizeOf,
+  sizeOfNamed,
+  stamped,
+  textArray,
+  unexpected
+} from "./Text.ts"
+
+/** Takes `$1`, the requests as a JSON array (see {@link parameters}), and `$2`, their keys as a `text[]`. */
+export const sql = (names: Names): string =>
+  `with input as materialized (
+  select i.* from jsonb_to_recordset($1::text::jsonb) as i(
+    ord int, key text, proof text, base bigint, version bigint, expected jsonb,
+    names text[], set jsonb, bytes int, expiring bool, regroup bool, "group" text,
+    lifetime float8, reidle bool, idle float8, notify bool, max_bytes float8)
+), locked as materialized (
+  select s.* from ${names.sessions} s where s.key = any($2::text[]) order by s.key for no key update
+), clock as materialized (
+  select t.at, ${milliseconds("t.at")} as ms
+  from (select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0) t
+), based as materialized (
+  select l.*, c.at, c.ms,
+    case when l.attributes_expire_at <= c.at then ${lastingAttributes("l.attributes", "c.ms")} else l.attributes end as base,
+    case when l.attributes_expire_at <= c.at then ${sizeOf(lastingAttributes("l.attributes", "c.ms"))} else l.attribute_bytes end as base_bytes
+  from locked l cross join clock c
+), changed as materialized (
+  select i.ord, i.proof, i.base as caller_version, i.version as expected_version, i.expected, i.max_bytes,
+    i.notify, i.expiring, i.lifetime is not null or i.reidle or i.regroup as beyond_attributes, l.*,
+    case when i.regroup then i."group" else l.group_id end as new_group_id,
+    case when i.lifetime is null then l.expires_at else l.at + ${interval("i.lifetime")} end as new_expires_at,
+    case when i.reidle then ${interval("i.idle")} else l.idle_timeout end as new_idle_timeout,
+    case when i.names is null then l.base
+      else (l.base - i.names) || ${stamped("i.set", "l.version + 1", "l.ms")} end as new_attributes,
+    case when i.names is null then l.base_bytes
+      else l.base_bytes - ${sizeOfNamed("l.base", "i.names")} + i.bytes end as new_bytes
+  from input i left join based l on l.key = i.key
+), checked as materialized (
+  select n.*, m.name as mismatched, m.actual,
+    case
+      when n.key is null or not ${isLive("n", "n.at")} or ${isProven("n", "n.proof", "n.at")} is not true then 'G'
+      when n.expected_version <> n.version then 'V'
+      when m.name is not null then 'A'
+      when n.new_bytes > n.max_bytes then 'B'
+      else 'K'
+    end as outcome,
+    n.caller_version = n.version and not n.beyond_attributes as known,
+    case when n.expiring or n.attributes_expire_at is not null then ${earliestExpiry("n.new_attributes")} end as new_attributes_expire_at
+  from changed n
+  left join lateral (
+    select e.name, e.actual from (
+      select x.value ->> 0 as name, (x.value ->> 1)::bigint as expected, x.ordinality,
+        case when ${isLasting("n.attributes -> (x.value ->> 0)", "n.ms")}
+          then coalesce((n.attributes -> (x.value ->> 0) ->> 'n')::bigint, 0) else 0 end as actual
+      from jsonb_array_elements(n.expected) with ordinality x
+    ) e where e.expected <> e.actual order by e.ordinality limit 1
+  ) m on n.expected is not null
+), updated as (
+  update ${names.sessions} s set
+    version = k.version + 1,
+    last_accessed_at = greatest(k.last_accessed_at, k.at),
+    group_id = k.new_group_id,
+    expires_at = k.new_expires_at,
+    idle_timeout = k.new_idle_timeout,
+    attributes = k.new_attributes,
+    attribute_bytes = k.new_bytes,
+    attributes_expire_at = k.new_attributes_expire_at
+  from checked k where s.key = k.key and k.outcome = 'K'
+  returning s.key
+), notified as materialized (
+  ${notifyChanges(
+    names.channel,
+    `select 'U' || k.key || (k.version + 1) as item from checked k join updated u on u.key = k.key
+      where k.notify or k.new_expires_at < k.expires_at or k.new_idle_timeout < k.idle_timeout
+        or (k.idle_timeout is null and k.new_idle_timeout is not null)`
+  )}
+), told as materialized (
+  select count(*) as payloads from notified
+)
+select c.ms, k.ord, k.outcome, (k.version + 1)::text, k.mismatched, k.actual::text, k.new_bytes, r.*
+from clock c
+left join (
+  select k.*, u.key is not null as applied from checked k left join updated u on u.key = k.key
+) k on k.outcome <> 'K' or k.applied
+left join lateral (
+  select ${Columns.sessionColumns(currentColumn)}
+) r on k.outcome in ('V', 'A') or (k.applied and not k.known)
+cross join told t where t.payloads >= 0`
+
+/** A column of the row as it now stands: the new value where the change was applied. */
+function currentColumn(column: string): string {
+  switch (column) {
+    case "version":
+      return "(k.version + k.applied::int)"
+    case "last_accessed_at":
+      return "(case when k.applied then greatest(k.last_accessed_at, k.at) else k.last_accessed_at end)"
+    case "group_id":
+    case "expires_at":
+    case "idle_timeout":
+    case "attributes":
+      return `(case when k.applied then k.new_${column} else k.${column} end)`
+    default:
+      return `k.${column}`
+  }
+}
+
+export const parameters = (requests: ReadonlyArray<WriteRequest>): ReadonlyArray<Parameter> => [
+  `[${requests.map(encode).join(",")}]`,
+  textArray(requests.map((request) => request.key))
+]
+
+const encode = (request: WriteRequest, ord: number): string => {
+  const { bytes, expiring, names, set } = Attributes.changes(request.set, request.remove)
+  const fields = JSON.stringify({
+    ord,
+    key: request.key,
+    proof: request.proof,
+    base: String(request.baseVersion),
+    version: request.expectedVersion === undefined ? undefined : String(request.expectedVersion),
+    expected:
+      request.expectedAttributes.length === 0
+        ? undefined
+        : request.expectedAttributes.map(([name, version]) => [name, String(version)]),
+    names: names.length === 0 ? undefined : names,
+    bytes,
+    expiring,
+    regroup: request.groupId !== undefined,
+    group: request.groupId,
+    lifetime: request.lifetime === undefined ? undefined : duration(request.lifetime),
+    reidle: request.idleTimeout !== undefined,
+    idle: request.idleTimeout === undefined || request.idleTimeout === null ? undefined : duration(request.idleTimeout),
+    notify: request.notify,
+    max_bytes: Number.isFinite(request.maxBytes) ? request.maxBytes : undefined
+  })
+  return names.length === 0 ? fields : `${fields.slice(0, -1)},"set":${set}}`
+}
+
+export const decode = (
+  rows: ReadonlyArray<Row>,
+  count: number
+): Answer & { readonly outcomes: ReadonlyArray<WriteOutcome> } => {
+  const now = Columns.number(firstRow(rows)[0])
+  const byRequest = new Map(rows.map((row) => [row[1], row] as const))
+  return {
+    now,
+    // A row that is missing was locked and checked, but something in the database
+    // (a trigger, a policy) kept it from being changed.
+    outcomes: Array.from({ length: count }, (_, ord) => {
+      const row = byRequest.get(ord)
+      return row === undefined ? { _tag: "Gone" } : outcome(row, now)
+    })
+  }
+}
+
+const outcome = (row: Row, now: number): WriteOutcome => {
+  switch (row[2]) {
+    case "K":
+      return {
+        _tag: "Accepted",
+        version: Columns.version(row[3]),
+        now,
+        row: row[7] === null ? undefined : Columns.session(row, 7)
+      }
+    case "G":
+      return { _tag: "Gone" }
+    case "V":
+      return { _tag: "VersionMismatch", row: Columns.session(row, 7) }
+    case "A":
+      return {
+        _tag: "AttributeVersionMismatch",
+        attribute: Columns.text(row[4]),
+        actual: Columns.version(row[5]),
+        row: Columns.session(row, 7)
+      }
+    case "B":
+      return { _tag: "TooLarge", bytes: Columns.number(row[6]) }
+    default:
+      return unexpected("outcome")
+  }
+}
