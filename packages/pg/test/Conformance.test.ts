@@ -1,0 +1,49 @@
+/** The PostgreSQL adapters keep both contracts, on a real server, under awkward names. */
+import { sessionNotifierConformance, sessionStorageConformance } from "@effect-pg-session/core/testing"
+import { PgClient } from "@effect/sql-pg"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { PgSessionMigrations, PgSessionNotifier, PgSessionStorage } from "../src/index.ts"
+import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
+import * as Names from "../src/internal/Names.ts"
+import { TestDatabase } from "./support/TestDatabase.ts"
+
+const tablePrefix = "awkward \"prefix\" 🐘 "
+
+/** What the tests of faults need besides the ports. */
+class Faults extends Context.Service<
+  Faults,
+  { readonly cut: Effect.Effect<void>; readonly garble: Effect.Effect<void> }
+>()("@effect-pg-session/pg/test/Faults") {}
+
+const adapters = Layer.unwrap(
+  Effect.gen(function*() {
+    const { schema, url } = yield* TestDatabase
+    const client = yield* PgClient.PgClient
+    const schemaOptions = { schemaName: schema, tablePrefix }
+    const names = Names.make(schema, tablePrefix)
+    const applicationName = `conformance ${schema}`
+    const connection = { url, applicationName }
+    const faults = Layer.succeed(Faults, {
+      cut: Effect.orDie(
+        client`select pg_terminate_backend(pid) from pg_stat_activity where application_name = ${`${applicationName} listener`}`
+      ),
+      garble: Effect.orDie(client`select pg_notify(${names.channel}, 'garbage')`)
+    })
+    yield* PgSessionMigrations.run(schemaOptions)
+    return Layer.mergeAll(
+      PgSessionStorage.layer,
+      PgSessionNotifier.layer({ connection }),
+      faults
+    ).pipe(Layer.provideMerge(DatabaseLive.layer({ names, connection })))
+  })
+).pipe(Layer.provide(TestDatabase.layer))
+
+sessionStorageConformance("PgSessionStorage", { layer: adapters })
+
+sessionNotifierConformance("PgSessionNotifier", {
+  layer: adapters,
+  cut: Effect.flatMap(Faults, ({ cut }) => cut),
+  garble: Effect.flatMap(Faults, ({ garble }) => garble)
+})

@@ -1,0 +1,133 @@
+import { GroupId, isStorableName, SessionKey, UserId } from "@effect-pg-session/core"
+import type { Notice } from "@effect-pg-session/core"
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
+import { encode, maxChanges, maxPayloadBytes, parse } from "../src/internal/NotificationPayload.ts"
+
+const keyOf = (seed: number): SessionKey => SessionKey.make(createHash("md5").update(String(seed)).digest("base64url"))
+
+const key = keyOf(1)
+const maxVersion = 2n ** 63n - 1n
+const kinds = ["Updated", "Rotated", "Deleted", "Expired", "Evicted"] as const
+
+const unreadable: Notice = { _tag: "Unreadable" }
+
+const Changes = Schema.Array(
+  Schema.Struct({
+    seed: Schema.Int,
+    kind: Schema.Literals(kinds),
+    version: Schema.UndefinedOr(Schema.BigInt)
+  })
+)
+
+/** Any bigint as a version that a session can have. */
+const versionOf = (value: bigint): bigint => ((value < 0n ? -value : value) % maxVersion) + 1n
+
+describe("NotificationPayload", () => {
+  it.prop("changes survive the round trip", { changes: Changes }, ({ changes }) => {
+    if (changes.length === 0) return
+    const notice: Notice = {
+      _tag: "Changes",
+      changes: changes.slice(0, maxChanges).map(({ kind, seed, version }) => ({
+        key: keyOf(seed),
+        kind,
+        version: version === undefined ? undefined : versionOf(version)
+      }))
+    }
+    assert.deepStrictEqual(parse(encode(notice)), notice)
+  })
+
+  it.prop(
+    "names of users and groups survive the round trip, whatever they look like",
+    { name: Schema.String },
+    ({ name }) => {
+      const user = parse(`1U${name}`)
+      const group = parse(`1G${name}`)
+      if (isStorableName(name)) {
+        const userId = UserId.make(name)
+        const groupId = GroupId.make(name)
+        assert.deepStrictEqual(user, { _tag: "User", userId })
+        assert.deepStrictEqual(group, { _tag: "Group", groupId })
+        assert.strictEqual(encode({ _tag: "User", userId }), `1U${name}`)
+        assert.strictEqual(encode({ _tag: "Group", groupId }), `1G${name}`)
+      } else {
+        assert.deepStrictEqual([user, group], [unreadable, unreadable])
+      }
+    }
+  )
+
+  it.prop(
+    "parse is total, and what it reads can be written again",
+    {
+      head: Schema.Literals(["", "1", "2C", "1C", "1U", "1G", "1A", "1B", "1CU", `1CU${key}`, `1CD${key}-`, "1c"]),
+      text: Schema.String
+    },
+    ({ head, text }) => {
+      const payload = head + text
+      const notice = parse(payload)
+      if (notice._tag !== "Unreadable") assert.strictEqual(encode(notice), payload)
+    }
+  )
+
+  it("reads what the statements write", () => {
+    assert.deepStrictEqual(parse(`1CU${key}12;D${keyOf(2)}-`), {
+      _tag: "Changes",
+      changes: [
+        { key, kind: "Updated", version: 12n },
+        { key: keyOf(2), kind: "Deleted", version: undefined }
+      ]
+    })
+    assert.deepStrictEqual(parse("1A"), { _tag: "All" })
+    assert.deepStrictEqual(parse("1Babc_-9"), { _tag: "Beat", nonce: "abc_-9" })
+  })
+
+  it("the largest payload that there can be is allowed", () => {
+    const changes = Array.from({ length: maxChanges }, (_, seed) => ({
+      key: keyOf(seed),
+      kind: "Updated" as const,
+      version: maxVersion
+    }))
+    const payload = encode({ _tag: "Changes", changes })
+    assert.isAtMost(Buffer.byteLength(payload), maxPayloadBytes)
+    assert.deepStrictEqual(parse(payload), { _tag: "Changes", changes })
+  })
+
+  const odd: ReadonlyArray<readonly [what: string, payload: string]> = [
+    ["nothing", ""],
+    ["no changes", "1C"],
+    ["another format", `2CU${key}1`],
+    ["another kind", "1Z"],
+    ["an unknown change", `1CZ${key}1`],
+    ["a key that is too short", `1CU${key.slice(1)}1`],
+    ["a key that is not canonical", `1CU${key.slice(0, 21)}B1`],
+    ["no version", `1CU${key}`],
+    ["version 0", `1CU${key}0`],
+    ["a leading zero", `1CU${key}01`],
+    ["a negative version", `1CU${key}-1`],
+    ["a version beyond bigint", `1CU${key}${2n ** 63n}`],
+    ["a version of 5 000 digits", `1CU${key}${"9".repeat(5000)}`],
+    ["a trailing separator", `1CU${key}1;`],
+    ["one good change and one bad", `1CU${key}1;x`],
+    ["a line end", `1CU${key}1\n`],
+    [
+      "too many changes",
+      `1C${Array(maxChanges + 1)
+        .fill(`D${key}-`)
+        .join(";")}`
+    ],
+    ["more than a payload holds", `1C${Array(100_000).fill(`D${key}-`).join(";")}`],
+    ["all and more", "1Ax"],
+    ["no user", "1U"],
+    ["a user with NUL", "1Ua\u0000"],
+    ["a user of 256 characters", `1U${"a".repeat(256)}`],
+    ["no group", "1G"],
+    ["no nonce", "1B"],
+    ["a nonce with a space", "1Ba b"],
+    ["a nonce of 129 characters", `1B${"a".repeat(129)}`]
+  ]
+
+  for (const [what, payload] of odd) {
+    it(`is unreadable: ${what}`, () => assert.deepStrictEqual(parse(payload), unreadable))
+  }
+})
