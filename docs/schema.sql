@@ -22,8 +22,6 @@ create index if not exists "sessions_user_id_idx" on "public"."sessions" (user_i
 
 create index if not exists "sessions_group_id_idx" on "public"."sessions" (group_id) where group_id is not null;
 
-create index if not exists "sessions_expires_at_idx" on "public"."sessions" (expires_at);
-
 create table if not exists "public"."session_beats" (
   node text collate "C" primary key,
   beat_at timestamptz not null

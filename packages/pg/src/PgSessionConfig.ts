@@ -70,7 +70,7 @@ interface PgSettings {
 }
 
 /** The longest name that the library puts a prefix before. */
-const longestName = "sessions_expires_at_idx"
+const longestName = "sessions_group_id_idx"
 const maxPrefixBytes = maxIdentifierBytes - longestName.length
 
 const isIdentifier = (maxBytes: number) => (text: string): boolean =>

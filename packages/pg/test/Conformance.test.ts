@@ -31,7 +31,7 @@ const adapters = Layer.unwrap(
       ),
       garble: Effect.orDie(client`select pg_notify(${names.channel}, 'garbage')`)
     })
-    yield* PgSessionMigrations.run(schemaOptions)
+    yield* Effect.provide(PgSessionMigrations.run(schemaOptions), DatabaseLive.layerMigrationClient(connection))
     return Layer.mergeAll(
       PgSessionStorage.layer,
       PgSessionNotifier.layer({ connection }),

@@ -40,8 +40,7 @@ const beatColumns: ReadonlyArray<readonly [name: string, definition: string]> = 
 /** Indexes of `sessions`: name without prefix, and the rest of the definition. */
 const indexes: ReadonlyArray<readonly [name: string, definition: string]> = [
   ["sessions_user_id_idx", "(user_id) where user_id is not null"],
-  ["sessions_group_id_idx", "(group_id) where group_id is not null"],
-  ["sessions_expires_at_idx", "(expires_at)"]
+  ["sessions_group_id_idx", "(group_id) where group_id is not null"]
 ]
 
 const table = (name: string, columns: typeof sessionColumns, fillFactor: number): string =>
