@@ -14,7 +14,8 @@ const program = Effect.gen(function* () {
     Session.modify(Cart, (items) => [...items, "pen"])
   ) // one UPDATE, retried if it lost a race
   const session = yield* sessions.get(id) // from this node's memory
-  yield* Console.log(`${session} has in its cart: ${yield* Session.get(session, Cart)}`)
+  const cart = yield* Session.get(session, Cart)
+  yield* Console.log(`Session ${session.key}, version ${session.version}, has in its cart: ${cart.join(", ")}`)
   yield* sessions.delete(id) // on every node
   const gone = yield* Effect.flip(sessions.get(id)) // SessionNotFound | SessionStoreUnavailable
   yield* Console.log(gone.message)

@@ -29,7 +29,12 @@ const runFile = (file: string, args: ReadonlyArray<string>, url: Redacted.Redact
   Effect.callback<number, Error>((resume) => {
     const child = spawn(process.execPath, ["--conditions=@effect-pg-session/source", file, ...args], {
       stdio: "inherit",
-      env: { ...process.env, DATABASE_URL: Redacted.value(url) }
+      // A schema of their own: on a database that has sessions already, the examples leave those alone.
+      env: {
+        SESSION_SCHEMA_NAME: "effect_pg_session_examples",
+        ...process.env,
+        DATABASE_URL: Redacted.value(url)
+      }
     })
     child.once("error", (error) => resume(Effect.fail(error)))
     child.once("exit", (code) => resume(Effect.succeed(code ?? 1)))

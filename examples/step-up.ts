@@ -26,7 +26,7 @@ const program = Effect.gen(function* () {
 
   yield* Effect.sleep("1 second")
   yield* Console.log(`A second later; a transfer ${yield* transferMoney}`)
-  yield* Console.log(`The session itself lives on: ${yield* sessions.get(id)}`)
+  yield* Console.log(`The session itself is still there: version ${(yield* sessions.get(id)).version}`)
   yield* sessions.delete(id)
 })
 

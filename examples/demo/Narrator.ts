@@ -40,7 +40,7 @@ let steps = 0
 const failures: Array<string> = []
 
 /** The expectations that did not hold. */
-export const failed: Effect.Effect<ReadonlyArray<string>> = Effect.sync(() => failures)
+export const failed: Effect.Effect<ReadonlyArray<string>> = Effect.succeed(failures)
 
 /** The headline. */
 export const headline = (text: string) => Console.log(`\n${bold(text)}\n`)

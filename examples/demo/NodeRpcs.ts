@@ -21,18 +21,18 @@ const Source = Schema.Literals(["memory", "database"])
 const Cart = Schema.Array(Schema.String)
 
 /** One session, read. */
-export const Reading = Schema.Struct({ source: Source, millis: Schema.Number, cart: Cart })
+export const Reading = Schema.Struct({ source: Source, millis: Schema.Finite, cart: Cart })
 
 /** When a write was sent, and when its answer had arrived. */
-export const Write = Schema.Struct({ sentAt: Schema.Number, answeredAt: Schema.Number, count: Schema.Int })
+export const Write = Schema.Struct({ sentAt: Schema.Finite, answeredAt: Schema.Finite, count: Schema.Int })
 
 /** What a watcher was told; `cart` is null once the session has ended. */
-export const Sighting = Schema.Struct({ at: Schema.Number, cart: Schema.NullOr(Cart) })
+export const Sighting = Schema.Struct({ at: Schema.Finite, cart: Schema.NullOr(Cart) })
 export type Sighting = typeof Sighting.Type
 
 /** What a node that reads without a pause observes; one for every change. */
 export const Sample = Schema.Struct({
-  at: Schema.Number,
+  at: Schema.Finite,
   source: Source,
   cart: Cart,
   synced: Schema.Boolean,
@@ -44,7 +44,7 @@ export const Sample = Schema.Struct({
 export type Sample = typeof Sample.Type
 
 /** Something that a node has logged. */
-export const LogLine = Schema.Struct({ at: Schema.Number, level: Schema.String, text: Schema.String })
+export const LogLine = Schema.Struct({ at: Schema.Finite, level: Schema.String, text: Schema.String })
 export type LogLine = typeof LogLine.Type
 
 const error = NodeFailure
@@ -55,12 +55,12 @@ export class NodeRpcs extends RpcGroup.make(
   Rpc.make("Ready"),
   Rpc.make("Login", {
     payload: { user: Schema.String },
-    success: Schema.Struct({ cookie, millis: Schema.Number }),
+    success: Schema.Struct({ cookie, millis: Schema.Finite }),
     error
   }),
   Rpc.make("Read", { payload: { cookie, refresh: Schema.Boolean }, success: Reading, error }),
   /** Reads from memory in a loop; fails if any read was not. */
-  Rpc.make("ReadMany", { payload: { cookie, times: Schema.Int }, success: Schema.Number, error }),
+  Rpc.make("ReadMany", { payload: { cookie, times: Schema.Int }, success: Schema.Finite, error }),
   Rpc.make("Add", { payload: { cookie, item: Schema.String }, success: Write, error }),
   /** Reads the session and keeps what it has read, to be saved by `SaveHeld`. */
   Rpc.make("Hold", { payload: { cookie }, success: Schema.Void, error }),

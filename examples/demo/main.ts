@@ -13,6 +13,7 @@ import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -26,32 +27,45 @@ import { tellStory } from "./story.ts"
 
 const maxStaleness = Duration.seconds(1)
 
+class NoDatabase extends Data.TaggedError("NoDatabase")<{ readonly message: string }> {}
+
 const database = Effect.gen(function* () {
   const given = yield* Config.option(Config.Redacted("DATABASE_URL"))
-  if (Option.isSome(given)) return { url: given.value, description: "the server of DATABASE_URL" }
+  if (Option.isSome(given)) return { url: given.value, origin: "the server of DATABASE_URL" }
   const start = monotonicMillis()
   const { url } = yield* EmbeddedPostgres.make()
-  return { url, description: `embedded, started in ${((monotonicMillis() - start) / 1_000).toFixed(1)} s` }
+  return { url, origin: `embedded, started in ${((monotonicMillis() - start) / 1_000).toFixed(1)} s` }
 })
 
 /** Where a URL leads to by TCP. */
-const address = (url: Redacted.Redacted<string>) => {
-  const { hostname, port } = new URL(Redacted.value(url))
-  return { host: hostname.replace(/^\[|\]$/g, "") || "localhost", port: Number(port || 5_432) }
-}
+const address = (url: Redacted.Redacted<string>) =>
+  Effect.try({
+    try: () => {
+      const { hostname, port } = new URL(Redacted.value(url))
+      return { host: hostname.replace(/^\[|\]$/g, "") || "localhost", port: Number(port || 5_432) }
+    },
+    catch: () =>
+      new NoDatabase({ message: "DATABASE_URL is not of the form postgres://user:password@host:port/database" })
+  })
+
+const explain = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
 const program = Effect.gen(function* () {
   yield* Narrator.headline("effect-pg-session: two nodes, one PostgreSQL")
-  const { description, url } = yield* database
-  yield* Narrator.tell("database", description)
-
+  const { origin, url } = yield* database
+  const target = yield* address(url)
   const context = yield* Layer.build(
     PgClient.layer({ url, applicationName: "effect-pg-session demo", maxConnections: 1 })
   )
   const sql = Context.get(context, PgClient.PgClient)
+  const [server] = yield* sql<{ readonly version: string }>`select split_part(version(), ' on ', 1) as version`.pipe(
+    Effect.mapError(({ reason }) => new NoDatabase({ message: `No connection to ${origin}: ${explain(reason.cause)}` }))
+  )
+  yield* Narrator.tell("database", `${server?.version}, ${origin}`)
+
   const name = `effect_pg_session_demo_${randomBytes(4).toString("hex")}`
   yield* Effect.addFinalizer(() => Effect.ignore(sql`drop schema if exists ${sql(name)} cascade`))
-  const proxy = yield* TcpProxy.make(address(url))
+  const proxy = yield* TcpProxy.make(target)
 
   const settings = {
     DATABASE_URL: Redacted.value(url),
@@ -95,20 +109,24 @@ const main = Effect.gen(function* () {
   }
 }).pipe(
   Effect.onInterrupt(() => Console.log("\nInterrupted: both processes are gone, and nothing is left behind.")),
-  Effect.catchCause((cause) =>
-    Cause.hasInterruptsOnly(cause)
-      ? Effect.failCause(cause)
-      : Effect.andThen(
-          Console.error(
-            `\nThe demo could not go on: ${Cause.prettyErrors(cause)
-              .map((error) => error.message)
-              .join("; ")}\n`
-          ),
-          Effect.sync(() => {
-            process.exitCode = 1
-          })
-        )
+  Effect.catchCauseIf(
+    (cause) => !Cause.hasInterruptsOnly(cause),
+    (cause) =>
+      Effect.andThen(
+        Console.error(
+          `\nThe demo could not go on: ${Cause.prettyErrors(cause)
+            .map((error) => error.message)
+            .join("; ")}\n`
+        ),
+        Effect.sync(() => {
+          process.exitCode = 1
+        })
+      )
   )
 )
+
+// The terminal was closed, or nobody reads on: as orderly an end as for Ctrl-C, which runMain takes care of.
+process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+process.stdout.once("error", () => process.kill(process.pid, "SIGTERM")).on("error", () => {})
 
 NodeRuntime.runMain(main)

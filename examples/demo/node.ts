@@ -170,7 +170,8 @@ const HandlersLive = NodeRpcs.toLayer(
   })
 )
 
-// The supervisor is gone, however it ended: end in an orderly way, and soon.
+// The supervisor is gone, however it ended: end in an orderly way, and soon. What is still to be answered cannot be sent.
+process.on("error", () => {})
 process.once("disconnect", () => {
   process.kill(process.pid, "SIGTERM")
   setTimeout(() => process.exit(1), 5_000).unref()

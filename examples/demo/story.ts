@@ -227,7 +227,8 @@ const silenceListener = Effect.fnUntraced(function* ({ maxStaleness, node1, node
   const samples = yield* collect(node2.ask.Observe({ cookie }))
   const logged = node2.logs.length
   const start = monotonicMillis()
-  yield* proxy.pause
+  // Also where the story is interrupted here: the nodes would wait for the network when they end.
+  yield* Effect.acquireRelease(proxy.pause, () => proxy.resume)
   const write = yield* node1.ask.Add({ cookie, item: "unheard" })
   yield* node1.ask.Add({ cookie: bob, item: "unheard" })
   yield* tell("node 1", "changes alice's and bob's carts, and node 2 cannot hear of it")

@@ -6,7 +6,7 @@
  * change recorded, and nothing is written before `SessionStore.update`. Decoded
  * values are deeply frozen, because every reader of a session shares them.
  */
-import * as DateTime from "effect/DateTime"
+import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -42,6 +42,8 @@ export interface SessionSummary {
   readonly idleTimeout: Duration.Duration
   /** The names of its attributes, without those that have expired. */
   readonly attributeNames: ReadonlyArray<string>
+  /** The key's prefix, the version and the names of the attributes. */
+  toString(): string
 }
 
 /** A session as its holder sees it. Printing one shows its key's prefix, version and attribute names, nothing else. */
@@ -61,14 +63,14 @@ const get: {
     session: SessionSummary,
     attribute: SessionAttribute<A, Missing>
   ): Effect.Effect<A, Missing | AttributeInvalid>
-} = dual(isFirst,
+} = dual(
+  isFirst,
   <A, Missing>(
     session: SessionSummary,
     attribute: SessionAttribute<A, Missing>
   ): Effect.Effect<A, Missing | AttributeInvalid> =>
-  
-    Effect.suspend((): Effect.Effect<A, Missing | AttributeInvalid> =>
-      summaryOf(session).read(attribute) ?? whenMissing(attribute)
+    Effect.suspend(
+      (): Effect.Effect<A, Missing | AttributeInvalid> => summaryOf(session).read(attribute) ?? whenMissing(attribute)
     )
 )
 
@@ -80,7 +82,8 @@ const getOption: {
     session: SessionSummary,
     attribute: SessionAttribute<A, Missing>
   ): Effect.Effect<Option.Option<A>, AttributeInvalid>
-} = dual(isFirst,
+} = dual(
+  isFirst,
   <A, Missing>(
     session: SessionSummary,
     attribute: SessionAttribute<A, Missing>
@@ -97,13 +100,9 @@ const set: {
     value: NoInfer<A>,
     options?: Options
   ): (session: Session) => Session
-  <A, Missing>(
-    session: Session,
-    attribute: SessionAttribute<A, Missing>,
-    value: NoInfer<A>,
-    options?: Options
-  ): Session
-} = dual(isFirst,
+  <A, Missing>(session: Session, attribute: SessionAttribute<A, Missing>, value: NoInfer<A>, options?: Options): Session
+} = dual(
+  isFirst,
   <A, Missing>(
     session: Session,
     attribute: SessionAttribute<A, Missing>,
@@ -120,9 +119,8 @@ const set: {
 const remove: {
   <A, Missing>(attribute: SessionAttribute<A, Missing>): (session: Session) => Session
   <A, Missing>(session: Session, attribute: SessionAttribute<A, Missing>): Session
-} = dual(isFirst,
-  <A, Missing>(session: Session, attribute: SessionAttribute<A, Missing>): Session =>
-    SessionImpl.of(session).withChange(attribute.name, { _tag: "Remove" })
+} = dual(isFirst, <A, Missing>(session: Session, attribute: SessionAttribute<A, Missing>): Session =>
+  SessionImpl.of(session).withChange(attribute.name, { _tag: "Remove" })
 )
 
 const modify: {
@@ -137,7 +135,8 @@ const modify: {
     f: NoInfer<(value: A) => A>,
     options?: Options
   ): Effect.Effect<Session, Missing | AttributeInvalid>
-} = dual(isFirst,
+} = dual(
+  isFirst,
   <A, Missing>(
     session: Session,
     attribute: SessionAttribute<A, Missing>,
@@ -151,19 +150,22 @@ const setGroup: {
   (groupId: Option.Option<GroupId>): (session: Session) => Session
   (session: Session, groupId: Option.Option<GroupId>): Session
 } = dual(isFirst, (session: Session, groupId: Option.Option<GroupId>): Session =>
-  SessionImpl.of(session).withSettings({ groupId: Option.getOrNull(groupId) }))
+  SessionImpl.of(session).withSettings({ groupId: Option.getOrNull(groupId) })
+)
 
 const setExpiresIn: {
   (expiresIn: Duration.Input): (session: Session) => Session
   (session: Session, expiresIn: Duration.Input): Session
 } = dual(isFirst, (session: Session, expiresIn: Duration.Input): Session =>
-  SessionImpl.of(session).withSettings({ lifetime: Duration.fromInputUnsafe(expiresIn) }))
+  SessionImpl.of(session).withSettings({ lifetime: Duration.fromInputUnsafe(expiresIn) })
+)
 
 const setIdleTimeout: {
   (idleTimeout: Duration.Input): (session: Session) => Session
   (session: Session, idleTimeout: Duration.Input): Session
 } = dual(isFirst, (session: Session, idleTimeout: Duration.Input): Session =>
-  SessionImpl.of(session).withSettings({ idleTimeout: Duration.fromInputUnsafe(idleTimeout) }))
+  SessionImpl.of(session).withSettings({ idleTimeout: Duration.fromInputUnsafe(idleTimeout) })
+)
 
 /** How long the session still lives if nobody uses it any more, by PostgreSQL's clock; zero once it has ended. */
 const remaining = (session: SessionSummary): Effect.Effect<Duration.Duration> =>
@@ -178,7 +180,9 @@ const sinceAuthentication = (session: SessionSummary): Effect.Effect<Option.Opti
     const { view } = summaryOf(session)
     return view.row.authenticatedAt === undefined
       ? Option.none()
-      : Option.some(Duration.millis(Math.max(0, Math.ceil(view.clock.now() - view.localTime(view.row.authenticatedAt)))))
+      : Option.some(
+          Duration.millis(Math.max(0, Math.ceil(view.clock.now() - view.localTime(view.row.authenticatedAt))))
+        )
   })
 
 /**

@@ -168,7 +168,10 @@ export const encode = <A, Missing>(
   value: A
 ): Result.Result<string, AttributeInvalid> => {
   const invalid = (issue: string) => new AttributeInvalid({ attribute: attribute.name, operation: "encode", issue })
-  return Result.try({ try: () => implementation(attribute).encodeJson(value), catch: () => invalid("its encoder threw, or is asynchronous") }).pipe(
+  return Result.try({
+    try: () => implementation(attribute).encodeJson(value),
+    catch: () => invalid("its encoder threw, or is asynchronous")
+  }).pipe(
     Result.flatMap(Result.mapError((error) => invalid(describe(error.issue)))),
     Result.flatMap((json) => Result.mapError(stringify(json), invalid))
   )

@@ -20,25 +20,17 @@ import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
 import { type Fill, FillRegistry } from "./internal/FillRegistry.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
+import { type Proof, prove } from "./internal/Proof.ts"
 import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
 import { type Activity, TouchBuffer } from "./internal/TouchBuffer.ts"
+import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
-import { hashesEqual, hashOfToken, keyOfToken, SessionId, type SessionKey } from "./SessionId.ts"
+import { keyOfToken, type SessionKey } from "./SessionId.ts"
 import type { Notice } from "./SessionNotifier.ts"
 import type { DeleteTarget, Revalidated, SessionRow } from "./SessionStorage.ts"
 
 /** How long an absent id is remembered at most, in milliseconds; never longer than `maxStaleness`. */
 const absentMillis = 2_000
-
-/** What a presented id is to a session. */
-export type Proof =
-  | { readonly _tag: "Accepted"; readonly handle: Handle }
-  /** A former secret after its grace: somebody has kept it. */
-  | { readonly _tag: "Reused" }
-  | { readonly _tag: "Refused" }
-
-const refused: Proof = { _tag: "Refused" }
-const reused: Proof = { _tag: "Reused" }
 
 /** Counters since the layer was built. */
 export interface CacheCounters {
@@ -56,19 +48,18 @@ export class Cache {
   private readonly settings: Settings
   private readonly entries: CacheEntries
   private readonly absent = new AbsentKeys()
-  private readonly watchers = new Map<SessionKey, Set<() => void>>()
+  readonly watchers = new Watchers()
   private syncedThrough = -Infinity
 
   constructor(settings: Settings, clock: NodeClock) {
     this.settings = settings
     this.clock = clock
-    this.touches = new TouchBuffer(settings.lastAccessFlushInterval)
+    this.touches = new TouchBuffer(
+      settings.lastAccessFlushInterval,
+      Math.max(settings.cacheCapacity, settings.lastAccessFlushBatchSize)
+    )
     this.entries = new CacheEntries(settings.cacheCapacity)
   }
-
-  // -------------------------------------------------------------------------
-  // Reading
-  // -------------------------------------------------------------------------
 
   /** Whether memory may be served at all: everything committed up to `maxStaleness` ago has been applied. */
   isSynced(now: number): boolean {
@@ -107,33 +98,15 @@ export class Cache {
 
   /** Compares a presented id with an entry, in constant time, and remembers an accepted one. */
   verify(entry: Entry, token: string): Proof {
-    const known = entry.current?.token === token ? entry.current : entry.former?.token === token ? entry.former : undefined
-    const now = this.clock.now()
-    if (known !== undefined && now < known.acceptedUntil) return { _tag: "Accepted", handle: known }
-    const { row } = entry.view
-    const hash = hashOfToken(token)
-    if (hashesEqual(hash, row.secretHash)) return this.accept(entry, token, Infinity)
-    if (row.formerHash === undefined || !hashesEqual(hash, row.formerHash)) return refused
-    const until = row.formerUntil === undefined ? -Infinity : entry.view.localTime(row.formerUntil)
-    return now < until ? this.accept(entry, token, until) : reused
-  }
-
-  private accept(entry: Entry, token: string, until: number): Proof {
-    const id = SessionId.fromString(token)
-    if (id._tag === "None") return refused
-    const handle = entry.accept(token, id.value, until)
-    this.entries.putHandle(handle)
-    return { _tag: "Accepted", handle }
+    const proof = prove(entry, token, this.clock.now())
+    if (proof._tag === "Accepted") this.entries.putHandle(proof.handle)
+    return proof
   }
 
   /** Whether the database said a moment ago that the id does not exist. */
   isAbsent(token: string, now: number): boolean {
     return this.isSynced(now) && this.absent.has(keyOfToken(token), token, now)
   }
-
-  // -------------------------------------------------------------------------
-  // Filling
-  // -------------------------------------------------------------------------
 
   /**
    * Takes in a row from the database. The entry is always usable as an answer; it enters the cache only where the
@@ -157,7 +130,7 @@ export class Cache {
 
   private makeEntry(view: SessionView, activity: Activity): Entry {
     const validUntil = Math.min(view.deadline, view.loadedAt + this.settings.cacheMaxAge)
-    return new Entry(view, activity, validUntil, Math.min(validUntil, this.touchBefore(view)))
+    return new Entry(view, activity, validUntil, this.touchBefore(view))
   }
 
   /**
@@ -172,7 +145,8 @@ export class Cache {
   touch(entry: Entry, now: number): void {
     const { activity } = entry
     activity.touchedAt = now
-    if (!activity.queued) this.touches.queue(activity, now, this.touchBefore(entry.view))
+    // The limit may have become shorter since the mark was queued.
+    if (!activity.queued || entry.touchBefore < activity.flushBy) this.touches.queue(activity, now, entry.touchBefore)
   }
 
   /**
@@ -196,17 +170,13 @@ export class Cache {
     return renewed
   }
 
-  // -------------------------------------------------------------------------
-  // Forgetting
-  // -------------------------------------------------------------------------
-
   /** An own operation on a session was acknowledged: older results in flight must not be cached, nor an older entry served. */
   acknowledge(key: SessionKey, version: bigint | undefined): void {
     this.fills.announce(key, version)
     this.absent.forget(key)
     const entry = this.entries.entry(key)
     if (entry !== undefined && (version === undefined || entry.view.row.version < version)) this.drop(entry)
-    this.signal(key)
+    this.watchers.signal(key)
   }
 
   /** Nobody knows what became of the session: drop it, and let nothing in flight bring it back. */
@@ -227,7 +197,7 @@ export class Cache {
       case "All":
         this.clear()
     }
-    for (const key of this.watchers.keys()) this.signal(key)
+    this.watchers.signalAll()
   }
 
   /** Applies what the database announces. It is a hint: the most that it can do is to drop an entry. */
@@ -261,10 +231,6 @@ export class Cache {
     this.absent.clear()
   }
 
-  // -------------------------------------------------------------------------
-  // Synchronization
-  // -------------------------------------------------------------------------
-
   /** Everything committed before `time` has been applied. */
   synchronized(time: number): void {
     if (time > this.syncedThrough) this.syncedThrough = time
@@ -286,7 +252,7 @@ export class Cache {
       const session = found.get(key)
       if (session === undefined || session.version !== entry.view.row.version) {
         this.drop(entry)
-        this.signal(key)
+        this.watchers.signal(key)
       } else {
         const { expiresAt, idleTimeout, lastAccessedAt } = session
         this.refresh(entry, { expiresAt, idleTimeout, lastAccessedAt }, time)
@@ -310,32 +276,6 @@ export class Cache {
   get absentKeys(): number {
     return this.absent.size
   }
-
-  // -------------------------------------------------------------------------
-  // Watching
-  // -------------------------------------------------------------------------
-
-  /** Calls back whenever something was said about the key; the result unregisters. */
-  watch(key: SessionKey, callback: () => void): () => void {
-    const callbacks = this.watchers.get(key)
-    if (callbacks === undefined) this.watchers.set(key, new Set([callback]))
-    else callbacks.add(callback)
-    return () => {
-      const current = this.watchers.get(key)
-      current?.delete(callback)
-      if (current?.size === 0) this.watchers.delete(key)
-    }
-  }
-
-  /** How many sessions are watched. */
-  get watched(): number {
-    return this.watchers.size
-  }
-
-  private signal(key: SessionKey): void {
-    const callbacks = this.watchers.get(key)
-    if (callbacks !== undefined) { for (const callback of callbacks) callback() }
-  }
 }
 
 /** The service: one cache per layer. */
@@ -343,7 +283,7 @@ export class SessionCache extends Context.Service<SessionCache, Cache>()("@effec
   /** An empty cache, sized by the settings; its clock is the fiber's `Clock`. */
   static readonly layer: Layer.Layer<SessionCache, never, SessionConfig> = Layer.effect(
     SessionCache,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       return new Cache(yield* SessionConfig, new NodeClock(yield* Clock.Clock))
     })
   )

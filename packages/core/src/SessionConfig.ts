@@ -6,7 +6,7 @@
  * checked alike: a bad value fails when the layer is built, with
  * `InvalidSessionConfig` naming the setting, the value and the range.
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -107,13 +107,14 @@ export const makeSettings = (options: SessionOptions = {}): Effect.Effect<Settin
   Effect.flatMap(Setting.resolve<Settings>(table, options), (settings) =>
     settings.maxAttributeBytes > settings.maxSessionBytes
       ? Effect.fail(
-        new InvalidSessionConfig({
-          setting: "maxAttributeBytes",
-          value: String(settings.maxAttributeBytes),
-          allowed: `at most maxSessionBytes (${settings.maxSessionBytes})`
-        })
-      )
-      : Effect.succeed(settings))
+          new InvalidSessionConfig({
+            setting: "maxAttributeBytes",
+            value: String(settings.maxAttributeBytes),
+            allowed: `at most maxSessionBytes (${settings.maxSessionBytes})`
+          })
+        )
+      : Effect.succeed(settings)
+  )
 
 /**
  * Reads options from Effect's `Config`: each setting's name in constant case after `SESSION_`, such as

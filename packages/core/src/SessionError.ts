@@ -36,9 +36,9 @@ export class VersionMismatch extends Data.TaggedError("VersionMismatch")<{
   readonly current: Session
 }> {
   override get message(): string {
-    return `Session ${
-      keyPrefix(this.key)
-    } is at version ${this.actual}, but the change was made on version ${this.expected}: apply it again to \`current\`, or use \`modify\``
+    return `Session ${keyPrefix(
+      this.key
+    )} is at version ${this.actual}, but the change was made on version ${this.expected}: apply it again to \`current\`, or use \`modify\``
   }
 }
 
@@ -56,9 +56,9 @@ export class AttributeVersionMismatch extends Data.TaggedError("AttributeVersion
   override get message(): string {
     const state = this.actual === 0n ? "was removed" : `was written at version ${this.actual}`
     const seen = this.expected === 0n ? "was absent" : `was of version ${this.expected}`
-    return `Attribute "${this.attribute}" of session ${
-      keyPrefix(this.key)
-    } ${state} after it had been read, when it ${seen}: apply the change again to \`current\`, or use \`modify\``
+    return `Attribute "${this.attribute}" of session ${keyPrefix(
+      this.key
+    )} ${state} after it had been read, when it ${seen}: apply the change again to \`current\`, or use \`modify\``
   }
 }
 
@@ -160,9 +160,10 @@ export class SessionStoreUnavailable extends Data.TaggedError("SessionStoreUnava
   readonly detail: string
 }> {
   override get message(): string {
-    const outcome = this.outcome === "Unknown"
-      ? " It is unknown whether the change was applied: read the session again before you repeat it."
-      : ""
+    const outcome =
+      this.outcome === "Unknown"
+        ? " It is unknown whether the change was applied: read the session again before you repeat it."
+        : ""
     return `The session store could not ${this.operation} (${this.detail}): ${unavailableAdvice[this.reason]}.${outcome}`
   }
 }
@@ -174,9 +175,9 @@ export class SessionSchemaMissing extends Data.TaggedError("SessionSchemaMissing
   readonly missing: ReadonlyArray<string>
 }> {
   override get message(): string {
-    return `The database lacks ${
-      this.missing.join(", ")
-    }: run the library once with migrations: "run" as a role that may create them, or apply docs/schema.sql yourself`
+    return `The database lacks ${this.missing.join(
+      ", "
+    )}: run the library once with migrations: "run" as a role that may create them, or apply docs/schema.sql yourself`
   }
 }
 

@@ -12,12 +12,12 @@ export type SessionEvent =
   | { readonly _tag: "Created"; readonly key: SessionKey; readonly userId: UserId | undefined }
   /** A session was changed. */
   | {
-    readonly _tag: "Updated"
-    readonly key: SessionKey
-    readonly version: bigint
-    /** The names of the attributes that were set or removed. */
-    readonly attributes: ReadonlyArray<string>
-  }
+      readonly _tag: "Updated"
+      readonly key: SessionKey
+      readonly version: bigint
+      /** The names of the attributes that were set or removed. */
+      readonly attributes: ReadonlyArray<string>
+    }
   /** A session got a new id; `login` tells whether a user authenticated. */
   | { readonly _tag: "Rotated"; readonly key: SessionKey; readonly userId: UserId | undefined; readonly login: boolean }
   /** A session was ended. */

@@ -49,10 +49,10 @@ export const SessionKey = Schema.String.check(
  */
 export type SessionId = Redacted.Redacted<string> & Brand.Brand<"SessionId">
 
-const SessionIdSchema = Schema.Redacted(
-  Schema.String.check(Schema.isPattern(idRegExp, { expected: "a session id" })),
-  { label: "SessionId", disallowJsonEncode: true }
-).pipe(Schema.brand("SessionId"))
+const SessionIdSchema = Schema.Redacted(Schema.String.check(Schema.isPattern(idRegExp, { expected: "a session id" })), {
+  label: "SessionId",
+  disallowJsonEncode: true
+}).pipe(Schema.brand("SessionId"))
 
 // The brand has no runtime representation; this is its only constructor.
 const brandUnsafe = (text: string): SessionId => Redacted.make(text, { label: "SessionId" }) as SessionId
@@ -80,9 +80,7 @@ export type UserId = string & Brand.Brand<"UserId">
 export type GroupId = string & Brand.Brand<"GroupId">
 
 const storableName = Schema.String.check(
-  Schema.makeFilter(
-    (text: string) => isStorableName(text) || "1 to 255 characters without NUL or unpaired surrogates"
-  )
+  Schema.makeFilter((text: string) => isStorableName(text) || "1 to 255 characters without NUL or unpaired surrogates")
 )
 
 /** The schema of {@link UserId}; `UserId.make(text)` throws on an invalid name. */

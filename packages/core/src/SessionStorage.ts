@@ -113,7 +113,10 @@ export type CreateOutcome =
   | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
   | { readonly _tag: "TooManySessions" }
 
-/** A change of one session. */
+/**
+ * A change of one session. It counts as activity. One that changes nothing still increments the version; a name in both
+ * `set` and `remove` is set.
+ */
 export interface WriteRequest {
   readonly key: SessionKey
   /** Accepted when it is the row's hash, or its former one within the grace. */
@@ -132,9 +135,9 @@ export interface WriteRequest {
   readonly lifetime: number | undefined
   /** A new idle limit in milliseconds; `null`: none; `undefined` leaves it. */
   readonly idleTimeout: number | null | undefined
-  /** `false`: other nodes are not told, unless a limit became shorter. */
+  /** `false`: other nodes are not told, unless a limit became shorter or the group changed. */
   readonly notify: boolean
-  /** Refuse when all encoded values and their names would take more bytes than this. */
+  /** Refuse when all encoded values and their names, without expired ones, would take more bytes than this. */
   readonly maxBytes: number
 }
 
@@ -150,11 +153,11 @@ export type WriteOutcome =
   | { readonly _tag: "VersionMismatch"; readonly row: SessionRow }
   /** `actual` is 0 where the attribute is absent or expired. */
   | {
-    readonly _tag: "AttributeVersionMismatch"
-    readonly attribute: string
-    readonly actual: bigint
-    readonly row: SessionRow
-  }
+      readonly _tag: "AttributeVersionMismatch"
+      readonly attribute: string
+      readonly actual: bigint
+      readonly row: SessionRow
+    }
   | { readonly _tag: "TooLarge"; readonly bytes: number }
 
 /** Activity of one session. */
@@ -170,7 +173,10 @@ export interface Touched {
   readonly lastAccessedAt: number
 }
 
-/** A new secret for a session and, optionally, a user who has just authenticated. */
+/**
+ * A new secret for a session and, optionally, a user who has just authenticated. It counts as activity; the hash that it
+ * replaces becomes the former one. A refused rotation changes nothing and evicts nobody.
+ */
 export interface RotateRequest {
   readonly key: SessionKey
   readonly proof: SecretHash
@@ -183,11 +189,11 @@ export interface RotateRequest {
    */
   readonly login:
     | {
-      readonly userId: UserId
-      readonly lifetime: number
-      readonly idleTimeout: number | undefined
-      readonly limit: SessionLimit
-    }
+        readonly userId: UserId
+        readonly lifetime: number
+        readonly idleTimeout: number | undefined
+        readonly limit: SessionLimit
+      }
     | undefined
   readonly set: ReadonlyArray<AttributeWrite>
   readonly maxBytes: number
@@ -199,7 +205,10 @@ export type RotateOutcome =
   | { readonly _tag: "TooManySessions" }
   | { readonly _tag: "TooLarge"; readonly bytes: number }
 
-/** Which sessions to end. */
+/**
+ * Which sessions to end. Those whose deadline has passed are left to the sweep, so that each is reported by exactly one
+ * statement. A bulk ending announces its user, group, or all; with `except` it announces each key.
+ */
 export type DeleteTarget =
   /** One session; with a proof only if that is accepted (see {@link WriteRequest}). */
   | { readonly _tag: "Session"; readonly key: SessionKey; readonly proof: SecretHash | undefined }
@@ -237,19 +246,20 @@ export type SweepOutcome =
   /** Another node is sweeping. */
   | { readonly _tag: "Busy" }
   | {
-    readonly _tag: "Swept"
-    /** Ended because a deadline had passed; each is reported by exactly one sweep anywhere. */
-    readonly expired: ReadonlyArray<{ readonly key: SessionKey; readonly userId: UserId | undefined }>
-    /** Sessions that lost expired attributes, and their new versions. */
-    readonly purged: ReadonlyArray<KeyVersion>
-    /** Where to go on; `undefined`: the sweep is complete. */
-    readonly next: SessionKey | undefined
-  }
+      readonly _tag: "Swept"
+      /** Ended because a deadline had passed; each is reported by exactly one sweep anywhere. */
+      readonly expired: ReadonlyArray<{ readonly key: SessionKey; readonly userId: UserId | undefined }>
+      /** Sessions that lost expired attributes, and their new versions. */
+      readonly purged: ReadonlyArray<KeyVersion>
+      /** Where to go on; `undefined`: the sweep is complete. */
+      readonly next: SessionKey | undefined
+    }
 
 /** The operations of the port; see the module for what holds for all of them. */
 export interface Storage {
   /** The live sessions among `keys`. */
   readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
+  /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>
   /** Applies each change by itself: outcomes in the order of the requests, which must be of different sessions. */
   readonly write: (
@@ -261,7 +271,7 @@ export interface Storage {
   ) => Effect.Effect<Answer & { readonly touched: ReadonlyArray<Touched> }, SessionStoreUnavailable>
   readonly rotate: (request: RotateRequest) => Effect.Effect<Answer & RotateOutcome, SessionStoreUnavailable>
   readonly delete: (target: DeleteTarget) => Effect.Effect<Deleted, SessionStoreUnavailable>
-  /** Removes an attribute from all sessions of a user; answers the sessions that had it. */
+  /** Removes an attribute from all sessions of a user, which is no activity; answers the sessions that had it. */
   readonly deleteAttribute: (
     userId: UserId,
     name: string

@@ -4,7 +4,7 @@
  * database, and coherent across nodes.
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
@@ -70,9 +70,11 @@ export interface CreateOptions {
 export type Check = "attributes" | "session" | "none"
 
 /** The error that a check can fail with. */
-export type Mismatch<C extends Check> = C extends "attributes" ? AttributeVersionMismatch
-  : C extends "session" ? VersionMismatch
-  : never
+export type Mismatch<C extends Check> = C extends "attributes"
+  ? AttributeVersionMismatch
+  : C extends "session"
+    ? VersionMismatch
+    : never
 
 /** Options of `update`. */
 export interface UpdateOptions<C extends Check = Check> {
@@ -80,7 +82,7 @@ export interface UpdateOptions<C extends Check = Check> {
   readonly check?: C | undefined
   /**
    * Whether other nodes are told. Default the setting `notifyOnUpdates`. Without, they may serve the old state for as
-   * long as they have it in memory. A shortened limit is announced in any case.
+   * long as they have it in memory. A shortened limit and another group are announced in any case.
    */
   readonly notify?: boolean | undefined
 }
@@ -165,7 +167,10 @@ export interface Sessions {
     options?: CreateOptions
   ) => Effect.Effect<Session, AttributeInvalid | AttributeTooLarge | SessionTooLarge | SessionStoreUnavailable>
   /** The session of an id, from memory where that is allowed. `None` for anything that is not a live session's id. */
-  readonly find: (id: SessionId, options?: FindOptions) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
+  readonly find: (
+    id: SessionId,
+    options?: FindOptions
+  ) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
   /** Like `find`; fails with `SessionNotFound`. */
   readonly get: (id: SessionId, options?: FindOptions) => Effect.Effect<Session, ReadError>
   /**
@@ -191,12 +196,7 @@ export interface Sessions {
     options?: RotateOptions
   ) => Effect.Effect<
     Session,
-    | SessionNotFound
-    | TooManySessions
-    | AttributeInvalid
-    | AttributeTooLarge
-    | SessionTooLarge
-    | SessionStoreUnavailable
+    SessionNotFound | TooManySessions | AttributeInvalid | AttributeTooLarge | SessionTooLarge | SessionStoreUnavailable
   >
   /** Ends a session by its id, or by a former id within its grace. No error when there is none. */
   readonly delete: (id: SessionId) => Effect.Effect<void, SessionStoreUnavailable>
@@ -205,7 +205,10 @@ export interface Sessions {
   /** Ends all sessions of a user, on every node; answers how many. */
   readonly deleteAllForUser: (userId: UserId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
   /** Ends all sessions of a group, on every node; answers how many. */
-  readonly deleteAllForGroup: (groupId: GroupId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
+  readonly deleteAllForGroup: (
+    groupId: GroupId,
+    options?: ExceptOptions
+  ) => Effect.Effect<number, SessionStoreUnavailable>
   /** Ends every session there is; answers how many. */
   readonly deleteAll: Effect.Effect<number, SessionStoreUnavailable>
   /** Removes an attribute from all sessions of a user; answers from how many. */
@@ -254,11 +257,16 @@ export class SessionStore extends Context.Service<SessionStore, Sessions>()("@ef
    * The store on a storage and a notifier. Its fibers end with its scope: intake stops, pending writes and activity are
    * written, then the connections close.
    */
-  static readonly layer: Layer.Layer<SessionStore, never, SessionConfig | SessionStorage | SessionNotifier> = Layer
-    .effect(
+  static readonly layer: Layer.Layer<SessionStore, never, SessionConfig | SessionStorage | SessionNotifier> =
+    Layer.effect(
       SessionStore,
-      Effect.gen(function*() {
-        return yield* Store.make(yield* SessionCache, yield* SessionStorage, yield* SessionNotifier, yield* SessionConfig)
+      Effect.gen(function* () {
+        return yield* Store.make(
+          yield* SessionCache,
+          yield* SessionStorage,
+          yield* SessionNotifier,
+          yield* SessionConfig
+        )
       })
     ).pipe(Layer.provide(Layer.fresh(SessionCache.layer)))
 

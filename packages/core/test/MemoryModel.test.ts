@@ -4,7 +4,7 @@
  * each operation the outcome, what anybody can see of any session, and what the
  * nodes were told must be the model's.
  */
-import { assert, describe, expect, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -171,13 +171,13 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         limit: limitOf(operation)
       })
       if (userId !== undefined && operation.reject && model.isFull(userId, operation.max)) {
-        expect(outcome._tag).toBe("TooManySessions")
+        assert.strictEqual(outcome._tag, "TooManySessions")
         return told
       }
       assert(outcome._tag === "Created")
       const evicted = userId === undefined ? [] : model.evict(userId, operation.max)
       evicted.forEach(tell("Evicted undefined"))
-      expect(sorted(outcome.evicted.map((session) => session.key))).toEqual(sorted(evicted))
+      assert.deepStrictEqual(sorted(outcome.evicted.map((session) => session.key)), sorted(evicted))
       const session: Modelled = {
         key,
         secrets: [{ hash, until: Number.POSITIVE_INFINITY }],
@@ -219,12 +219,12 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         }
       ])
       const outcome = only(outcomes)._tag
-      if (!model.isLive(session) || !model.proves(session, proof)) expect(outcome).toBe("Gone")
-      else if (operation.behind === 1n) expect(outcome).toBe("VersionMismatch")
+      if (!model.isLive(session) || !model.proves(session, proof)) assert.strictEqual(outcome, "Gone")
+      else if (operation.behind === 1n) assert.strictEqual(outcome, "VersionMismatch")
       else if (expected !== undefined && actual !== (expected.absent ? 0n : session.version)) {
-        expect(outcome).toBe("AttributeVersionMismatch")
+        assert.strictEqual(outcome, "AttributeVersionMismatch")
       } else {
-        expect(outcome).toBe("Accepted")
+        assert.strictEqual(outcome, "Accepted")
         session.version++
         if (operation.remove !== undefined) {
           const { [operation.remove]: _, ...kept } = session.attributes
@@ -245,7 +245,7 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
       const { touched } = yield* storage.touch([{ key: session.key, age: operation.age }])
       const isLive = model.isLive(session)
       if (isLive) session.used = Math.max(session.used, model.now - operation.age)
-      expect(touched).toEqual(isLive ? [{ key: session.key, lastAccessedAt: session.used }] : [])
+      assert.deepStrictEqual(touched, isLive ? [{ key: session.key, lastAccessedAt: session.used }] : [])
       return told
     }
     case "Rotate": {
@@ -268,15 +268,15 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         maxBytes: 1_000
       })
       if (!model.isLive(session) || !model.proves(session, proof)) {
-        expect(outcome._tag).toBe("Gone")
+        assert.strictEqual(outcome._tag, "Gone")
         return told
       }
       const changes = userId !== undefined && userId !== session.userId
       if (changes && login?.reject === true && model.isFull(userId, login.max, session)) {
-        expect(outcome._tag).toBe("TooManySessions")
+        assert.strictEqual(outcome._tag, "TooManySessions")
         return told
       }
-      expect(outcome._tag).toBe("Rotated")
+      assert.strictEqual(outcome._tag, "Rotated")
       if (changes) model.evict(userId, login?.max ?? 0, session).forEach(tell("Evicted undefined"))
       if (changes && session.userId !== undefined) session.attributes = {}
       const current = session.secrets.at(-1)
@@ -307,7 +307,7 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         session.ended = true
         tell("Deleted undefined")(session.key)
       }
-      expect(keys).toEqual(ends ? [session.key] : [])
+      assert.deepStrictEqual(keys, ends ? [session.key] : [])
       return told
     }
     case "DeleteUser": {
@@ -316,7 +316,7 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
       const { keys } = yield* storage.delete({ _tag: "User", userId, except: except?.key })
       const ended = model.ofUser(userId).filter((session) => session !== except)
       for (const session of ended) session.ended = true
-      expect(sorted(keys)).toEqual(sorted(ended.map(({ key }) => key)))
+      assert.deepStrictEqual(sorted(keys), sorted(ended.map(({ key }) => key)))
       if (except === undefined && ended.length > 0) told.push(userId)
       else ended.forEach(({ key }) => tell("Deleted undefined")(key))
       return told
@@ -331,7 +331,8 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         session.attributes = kept
         tell(`Updated ${session.version}`)(session.key)
       }
-      expect(sorted(changed.map(({ key, version }) => `${key} ${version}`))).toEqual(
+      assert.deepStrictEqual(
+        sorted(changed.map(({ key, version }) => `${key} ${version}`)),
         sorted(having.map(({ key, version }) => `${key} ${version}`))
       )
       return told
@@ -344,7 +345,7 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
         session.ended = true
         tell("Expired undefined")(session.key)
       }
-      expect(sorted(outcome.expired.map(({ key }) => key))).toEqual(sorted(expired.map(({ key }) => key)))
+      assert.deepStrictEqual(sorted(outcome.expired.map(({ key }) => key)), sorted(expired.map(({ key }) => key)))
       for (const session of model.sessions.filter(model.isLive)) {
         const kept = Object.entries(session.attributes).filter(([, { until }]) => model.now < until)
         if (kept.length === Object.keys(session.attributes).length) continue
@@ -382,7 +383,7 @@ const byKey = (left: { readonly key: string }, right: { readonly key: string }) 
 const compare = Effect.fnUntraced(function* (model: Model) {
   const storage = yield* SessionStorage
   const { now, rows } = yield* storage.load(model.sessions.map(({ key }) => key))
-  expect(now).toBe(model.now)
+  assert.strictEqual(now, model.now)
   const expected = model.sessions.filter(model.isLive).map((session) => ({
     key: session.key,
     userId: session.userId,
@@ -392,13 +393,14 @@ const compare = Effect.fnUntraced(function* (model: Model) {
     idle: session.idle,
     attributes: model.attributesOf(session)
   }))
-  expect(rows.map((row) => visible(row, now)).sort(byKey)).toEqual(expected.sort(byKey))
+  assert.deepStrictEqual(rows.map((row) => visible(row, now)).sort(byKey), expected.sort(byKey))
   for (const userId of users) {
     const list = yield* storage.list(userId)
-    expect(list.rows.map(({ key }) => key)).toEqual(
+    assert.deepStrictEqual(
+      list.rows.map(({ key }) => key),
       model
         .ofUser(userId)
-        .reverse()
+        .toReversed()
         .map(({ key }) => key)
     )
   }
@@ -417,11 +419,11 @@ describe("MemoryStorage", () => {
         model.now = (yield* (yield* SessionStorage).load([])).now
         for (const operation of operations) {
           const { notices, result: told } = yield* observed(step(model, operation))
-          const heard = notices.flatMap((notice) => {
-            if (notice._tag === "User") return [notice.userId as string]
+          const heard = notices.flatMap((notice): ReadonlyArray<string> => {
+            if (notice._tag === "User") return [notice.userId]
             return notice._tag === "Changes" ? notice.changes.map((c) => `${c.key} ${c.kind} ${c.version}`) : []
           })
-          expect(sorted(heard)).toEqual(sorted(told))
+          assert.deepStrictEqual(sorted(heard), sorted(told))
           yield* compare(model)
         }
       }).pipe(Effect.provide(nodes)),

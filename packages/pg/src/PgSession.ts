@@ -45,43 +45,49 @@ const assemble = <R>(
   options: PgSessionOptions | PgSessionClientOptions,
   connectionsOf: (resolved: PgSessionConfig.ResolvedPgSettings, statementTimeout: number) => Connections<R>
 ): Layer.Layer<SessionStore, PgSessionError, R> =>
-  Layer.unwrap(Effect.gen(function*() {
-    // Everything is checked before anything is touched.
-    const resolved = yield* PgSessionConfig.resolve(options)
-    const settings = yield* Effect.provide(SessionConfig, SessionConfig.layer(options))
-    const connections = connectionsOf(resolved, settings.statementTimeout)
+  Layer.unwrap(
+    Effect.gen(function* () {
+      // Everything is checked before anything is touched.
+      const resolved = yield* PgSessionConfig.resolve(options)
+      const settings = yield* Effect.provide(SessionConfig, SessionConfig.layer(options))
+      const connections = connectionsOf(resolved, settings.statementTimeout)
 
-    const checked = Layer.effectDiscard(Effect.gen(function*() {
-      yield* verifyServer(yield* Database)
-      yield* PgSessionMigrations.apply(resolved.migrations, resolved.schema).pipe(
-        Effect.provide(connections.migrationClient)
+      const checked = Layer.effectDiscard(
+        Effect.gen(function* () {
+          yield* verifyServer(yield* Database)
+          yield* PgSessionMigrations.apply(resolved.migrations, resolved.schema).pipe(
+            Effect.provide(connections.migrationClient)
+          )
+          if (options.listenUrl !== undefined) yield* verifyListener(yield* SessionNotifier)
+        })
       )
-      if (options.listenUrl !== undefined) yield* verifyListener(yield* SessionNotifier)
-    }))
-    const adapters = PgSessionStorage.layer.pipe(
-      Layer.provideMerge(checked),
-      Layer.provideMerge(connections.notifier),
-      Layer.provideMerge(connections.database)
-    )
-    return SessionStore.layer.pipe(Layer.provide(adapters), Layer.provide(SessionConfig.layer(options)))
-  }))
+      const adapters = PgSessionStorage.layer.pipe(
+        Layer.provideMerge(checked),
+        Layer.provideMerge(connections.notifier),
+        Layer.provideMerge(connections.database)
+      )
+      return SessionStore.layer.pipe(Layer.provide(adapters), Layer.provide(SessionConfig.layer(options)))
+    })
+  )
 
 /**
  * Where the listener goes another way than the queries, both must reach the same server. A listener that cannot connect at
  * all does not prevent the start: reads stay correct without it, and `health` says what is wrong.
  */
 const verifyListener = (notifier: SessionNotifier["Service"]): Effect.Effect<void, PgSessionError> =>
-  Effect.scoped(Effect.gen(function*() {
-    const connected = yield* Effect.result(notifier.connect)
-    if (connected._tag === "Failure") return
-    const { server } = yield* notifier.beat("start", "start")
-    if (server.identity === connected.success.server.identity) return
-    return yield* new InvalidSessionConfig({
-      setting: "listenUrl",
-      value: "a connection to another server than the queries reach",
-      allowed: "a direct connection to the primary that the queries reach"
+  Effect.scoped(
+    Effect.gen(function* () {
+      const connected = yield* Effect.result(notifier.connect)
+      if (connected._tag === "Failure") return
+      const { server } = yield* notifier.beat("start", "start")
+      if (server.identity === connected.success.server.identity) return
+      return yield* new InvalidSessionConfig({
+        setting: "listenUrl",
+        value: "a connection to another server than the queries reach",
+        allowed: "a direct connection to the primary that the queries reach"
+      })
     })
-  }))
+  )
 
 /**
  * Sessions on connections of their own, with settings from code.
@@ -93,7 +99,11 @@ const verifyListener = (notifier: SessionNotifier["Service"]): Effect.Effect<voi
  */
 const layer = (options: PgSessionOptions): Layer.Layer<SessionStore, PgSessionError> =>
   assemble(options, ({ connection, schema }, statementTimeout) => ({
-    database: DatabaseLive.layer({ names: Names.make(schema.schemaName, schema.tablePrefix), statementTimeout, connection }),
+    database: DatabaseLive.layer({
+      names: Names.make(schema.schemaName, schema.tablePrefix),
+      statementTimeout,
+      connection
+    }),
     migrationClient: DatabaseLive.layerMigrationClient(connection),
     notifier: PgSessionNotifier.layer({ connection, listenUrl: options.listenUrl, connectTimeout: statementTimeout })
   }))
@@ -113,7 +123,10 @@ const layerFromClient = (
   options: PgSessionClientOptions = {}
 ): Layer.Layer<SessionStore, PgSessionError, PgClient.PgClient> =>
   assemble(options, ({ schema }, statementTimeout) => ({
-    database: DatabaseLive.layerFromClient({ names: Names.make(schema.schemaName, schema.tablePrefix), statementTimeout }),
+    database: DatabaseLive.layerFromClient({
+      names: Names.make(schema.schemaName, schema.tablePrefix),
+      statementTimeout
+    }),
     migrationClient: Layer.effect(SqlClient, PgClient.PgClient),
     notifier: PgSessionNotifier.layerFromClient({ listenUrl: options.listenUrl, connectTimeout: statementTimeout })
   }))

@@ -73,8 +73,10 @@ interface PgSettings {
 const longestName = "sessions_group_id_idx"
 const maxPrefixBytes = maxIdentifierBytes - longestName.length
 
-const isIdentifier = (maxBytes: number) => (text: string): boolean =>
-  Buffer.byteLength(text) <= maxBytes && !text.includes("\u0000") && text.isWellFormed()
+const isIdentifier =
+  (maxBytes: number) =>
+  (text: string): boolean =>
+    Buffer.byteLength(text) <= maxBytes && !text.includes("\u0000") && text.isWellFormed()
 
 const table: Setting.Table<PgSettings> = {
   schemaName: Setting.text({

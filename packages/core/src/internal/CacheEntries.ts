@@ -34,7 +34,7 @@ export class Handle {
 
   /** The answer to a hit of somebody who asks for an option, made once. */
   get found(): Exit.Exit<Option.Option<Session>> {
-    return this.option ??= Exit.succeed(Option.some(this.session))
+    return (this.option ??= Exit.succeed(Option.some(this.session)))
   }
 }
 
@@ -43,6 +43,8 @@ export class Entry {
   readonly view: SessionView
   /** Until when the entry is known to be alive: no other node can make that earlier without a notice. */
   readonly validUntil: number
+  /** Until when a gathered use must have been written. */
+  readonly touchBefore: number
   /** Until when a hit that counts as activity needs no confirmation from the database. */
   readonly serveUntil: number
   current: Handle | undefined = undefined
@@ -52,11 +54,12 @@ export class Entry {
   readonly activity: Activity
   cached = false
 
-  constructor(view: SessionView, activity: Activity, validUntil: number, serveUntil: number) {
+  constructor(view: SessionView, activity: Activity, validUntil: number, touchBefore: number) {
     this.view = view
     this.activity = activity
     this.validUntil = validUntil
-    this.serveUntil = serveUntil
+    this.touchBefore = touchBefore
+    this.serveUntil = Math.min(validUntil, touchBefore)
   }
 
   get key(): SessionKey {
@@ -133,11 +136,11 @@ export class CacheEntries {
   }
 
   ofUser(userId: string): ReadonlyArray<Entry> {
-    return [...this.byUser.get(userId) ?? []]
+    return [...(this.byUser.get(userId) ?? [])]
   }
 
   ofGroup(groupId: string): ReadonlyArray<Entry> {
-    return [...this.byGroup.get(groupId) ?? []]
+    return [...(this.byGroup.get(groupId) ?? [])]
   }
 
   /** All keys, the least recently used first. */

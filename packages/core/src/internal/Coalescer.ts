@@ -9,9 +9,10 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { SessionStoreUnavailable, type UnavailableReason } from "../SessionError.ts"
+import { Backlog, type Waiting } from "./Backlog.ts"
 
-interface Pending<Item, A, E> {
-  readonly item: Item
+interface Pending<Item, A, E> extends Waiting<Item> {
+  /** Whom to tell; `undefined` once it was taken back. */
   resume: ((exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) | undefined
 }
 
@@ -45,11 +46,11 @@ export interface Coalescer<Item, A, E> {
 
 const nothing = () => {}
 
-export const make = Effect.fnUntraced(function*<Item, A, E>(
+export const make = Effect.fnUntraced(function* <Item, A, E>(
   options: Options<Item, A, E>
 ): Effect.fn.Return<Coalescer<Item, A, E>, never, Scope.Scope> {
   const run = yield* FiberSet.makeRuntime<never>()
-  const queue: Array<Pending<Item, A, E>> = []
+  const backlog = new Backlog<Pending<Item, A, E>>()
   const idle: Array<() => void> = []
   let inFlight = 0
   let closed = false
@@ -66,51 +67,30 @@ export const make = Effect.fnUntraced(function*<Item, A, E>(
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      for (const pending of queue.splice(0)) pending.resume?.(refused)
+      for (const pending of backlog.takeAll()) pending.resume?.(refused)
     })
   )
-
-  const takeBatch = (): Array<Pending<Item, A, E>> => {
-    const { keyOf, maxBatch } = options
-    if (keyOf === undefined) return queue.splice(0, maxBatch)
-    const keys = new Set<string>()
-    const batch: Array<Pending<Item, A, E>> = []
-    const rest: Array<Pending<Item, A, E>> = []
-    for (const pending of queue) {
-      const key = keyOf(pending.item)
-      if (batch.length < maxBatch && !keys.has(key)) {
-        keys.add(key)
-        batch.push(pending)
-      } else {
-        rest.push(pending)
-        // Whoever comes later with this key must not overtake.
-        keys.add(key)
-      }
-    }
-    queue.length = 0
-    for (const pending of rest) queue.push(pending)
-    return batch
-  }
 
   const settle = (batch: ReadonlyArray<Pending<Item, A, E>>, exits: ReadonlyArray<Exit.Exit<A, E>>): void => {
     for (let index = 0; index < batch.length; index++) batch[index]?.resume?.(exits[index] ?? unknownOutcome)
   }
 
-  const runBatches: Effect.Effect<void> = Effect.gen(function*() {
-    while (queue.length > 0) {
-      const batch = takeBatch()
-      yield* Effect.onExit(
-        options.send(batch.map((pending) => pending.item)),
-        (exit) => Effect.sync(() => settle(batch, Exit.isSuccess(exit) ? exit.value : []))
+  const runBatches: Effect.Effect<void> = Effect.gen(function* () {
+    while (backlog.size > 0) {
+      const batch = backlog.take(options.maxBatch)
+      yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) =>
+        Effect.sync(() => settle(batch, Exit.isSuccess(exit) ? exit.value : []))
       )
     }
   }).pipe(
-    Effect.ensuring(Effect.sync(() => {
-      inFlight--
-      if (inFlight === 0 && queue.length === 0) {
-        for (const resume of idle.splice(0)) resume()
-      }
-    }))
+    Effect.ensuring(
+      Effect.sync(() => {
+        inFlight--
+        if (inFlight === 0 && backlog.size === 0) {
+          for (const resume of idle.splice(0)) resume()
+        }
+      })
+    )
   )
 
   const start = () => {
@@ -122,22 +102,21 @@ export const make = Effect.fnUntraced(function*<Item, A, E>(
   const submitUnsafe = (
     item: Item,
     resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void
-  ): () => void => {
+  ): (() => void) => {
     if (closed) {
       resume(refused)
       return nothing
     }
-    if (queue.length >= options.maxPending) {
-      resume(unavailable("Overloaded", "NotApplied", `${queue.length} requests are waiting already`))
+    if (backlog.size >= options.maxPending) {
+      resume(unavailable("Overloaded", "NotApplied", `${backlog.size} requests are waiting already`))
       return nothing
     }
-    const pending: Pending<Item, A, E> = { item, resume }
-    queue.push(pending)
+    const pending: Pending<Item, A, E> = { item, key: options.keyOf?.(item), state: "Waiting", resume }
+    backlog.add(pending)
     start()
     return () => {
       pending.resume = undefined
-      const index = queue.indexOf(pending)
-      if (index >= 0) queue.splice(index, 1)
+      backlog.withdraw(pending)
     }
   }
 
@@ -149,9 +128,9 @@ export const make = Effect.fnUntraced(function*<Item, A, E>(
       }),
     submitUnsafe,
     drained: Effect.callback<void>((resume) => {
-      if (inFlight === 0 && queue.length === 0) resume(Effect.void)
+      if (inFlight === 0 && backlog.size === 0) resume(Effect.void)
       else idle.push(() => resume(Effect.void))
     }),
-    pending: () => queue.length
+    pending: () => backlog.size
   }
 })

@@ -33,9 +33,7 @@ const write = (value: unknown, path: string, depth: number, problem: { at?: stri
     case "object":
       if (value === null) return "null"
       if (depth >= maxDepth) return refuse(problem, "", `nested deeper than ${maxDepth} levels, or cyclic`)
-      return Array.isArray(value)
-        ? writeArray(value, path, depth, problem)
-        : writeObject(value, path, depth, problem)
+      return Array.isArray(value) ? writeArray(value, path, depth, problem) : writeObject(value, path, depth, problem)
     default:
       return refuse(problem, path, `a value of type ${typeof value} is not JSON`)
   }
@@ -56,12 +54,7 @@ const writeArray = (
   return `${text}]`
 }
 
-const writeObject = (
-  value: object,
-  path: string,
-  depth: number,
-  problem: { at?: string }
-): string | undefined => {
+const writeObject = (value: object, path: string, depth: number, problem: { at?: string }): string | undefined => {
   const prototype: unknown = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) {
     return refuse(problem, path, "an instance of a class is not JSON")

@@ -34,6 +34,6 @@ const walk = (issue: SchemaIssue.Issue, path: string): string => {
   }
 }
 
-const segment = (key: PropertyKey): string => typeof key === "number" ? `[${key}]` : `.${String(key)}`
+const segment = (key: PropertyKey): string => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)
 
-const at = (path: string, why: string): string => path === "" ? why : `at ${path.replace(/^\./, "")}: ${why}`
+const at = (path: string, why: string): string => (path === "" ? why : `at ${path.replace(/^\./, "")}: ${why}`)

@@ -45,13 +45,18 @@ const concurrency = 4
 /** How many loads may wait. */
 const maxPending = 20_000
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage
 ): Effect.fn.Return<SessionLoader, never, Scope.Scope> {
   const loads = new Map<SessionKey, Load>()
 
-  const settle = (load: Load, fill: Fill, rows: Map<SessionKey, Entry>, time: { sentAt: number; now: number }): Loaded => {
+  const settle = (
+    load: Load,
+    fill: Fill,
+    rows: Map<SessionKey, Entry>,
+    time: { sentAt: number; now: number }
+  ): Loaded => {
     const entry = rows.get(load.key)
     if (entry === undefined || cache.verify(entry, load.token)._tag !== "Accepted") {
       cache.admitAbsence(fill, load.token, time)
@@ -61,7 +66,7 @@ export const make = Effect.fnUntraced(function*(
 
   const send = (batch: ReadonlyArray<Load>): Effect.Effect<ReadonlyArray<Exit.Exit<Loaded, SessionStoreUnavailable>>> =>
     Effect.suspend(() => {
-      const fills = batch.map((load) => load.fill = cache.fills.begin(load.key))
+      const fills = batch.map((load) => (load.fill = cache.fills.begin(load.key)))
       const sentAt = cache.clock.now()
       return storage.load(batch.map((load) => load.key)).pipe(
         Effect.map(({ now, rows }) => {
@@ -74,14 +79,20 @@ export const make = Effect.fnUntraced(function*(
           }
           return batch.map((load, index) => {
             const fill = fills[index]
-            return fill === undefined ? Exit.succeed({ entry: undefined, sentAt }) : Exit.succeed(settle(load, fill, entries, time))
+            return fill === undefined
+              ? Exit.succeed({ entry: undefined, sentAt })
+              : Exit.succeed(settle(load, fill, entries, time))
           })
         }),
         Effect.catch((error) => Effect.succeed(batch.map(() => Exit.fail(error)))),
-        Effect.ensuring(Effect.sync(() => {
-          for (const fill of fills) cache.fills.end(fill)
-          for (const load of batch) { if (loads.get(load.key) === load) loads.delete(load.key) }
-        }))
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const fill of fills) cache.fills.end(fill)
+            for (const load of batch) {
+              if (loads.get(load.key) === load) loads.delete(load.key)
+            }
+          })
+        )
       )
     })
 
@@ -95,20 +106,29 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const isJoinable = (load: Load, authoritative: boolean): boolean =>
-    load.fill === undefined || !authoritative && !load.fill.marked && cache.fills.isCurrent(load.fill)
+    load.fill === undefined || (!authoritative && !load.fill.marked && cache.fills.isCurrent(load.fill))
 
   const load = (token: string, authoritative: boolean): Effect.Effect<Loaded, SessionStoreUnavailable> =>
     Effect.suspend(() => {
       const key = keyOfToken(token)
       const current = loads.get(key)
-      if (current !== undefined && isJoinable(current, authoritative)) return Deferred.await(current.result)
-      const load: Load = { key, token, result: Deferred.makeUnsafe(), fill: undefined }
-      loads.set(key, load)
-      coalescer.submitUnsafe(load, (exit) => {
-        if (loads.get(key) === load) loads.delete(key)
-        Deferred.doneUnsafe(load.result, exit)
+      if (current !== undefined && isJoinable(current, authoritative)) {
+        const answer = Deferred.await(current.result)
+        if (current.fill === undefined) return answer
+        // What was sent before may not know the id yet: the session may just have got it elsewhere.
+        return Effect.flatMap(answer, (loaded) =>
+          loaded.entry === undefined || cache.verify(loaded.entry, token)._tag === "Accepted"
+            ? Effect.succeed(loaded)
+            : load(token, true)
+        )
+      }
+      const started: Load = { key, token, result: Deferred.makeUnsafe(), fill: undefined }
+      loads.set(key, started)
+      coalescer.submitUnsafe(started, (exit) => {
+        if (loads.get(key) === started) loads.delete(key)
+        Deferred.doneUnsafe(started.result, exit)
       })
-      return Deferred.await(load.result)
+      return Deferred.await(started.result)
     })
 
   return { load }

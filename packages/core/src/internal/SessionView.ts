@@ -212,7 +212,9 @@ export class SessionImpl extends SummaryImpl implements Session {
 
   static of(session: Session): SessionImpl {
     if (session instanceof SessionImpl) return session
-    throw new TypeError("A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand")
+    throw new TypeError(
+      "A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand"
+    )
   }
 
   get hasChanges(): boolean {
@@ -251,5 +253,7 @@ export const isSession = (value: unknown): value is Session => value instanceof 
 /** The representation behind a session or a summary. */
 export const summaryOf = (session: SessionSummary): SummaryImpl => {
   if (session instanceof SummaryImpl) return session
-  throw new TypeError("A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand")
+  throw new TypeError(
+    "A Session is made by SessionStore (create, get, find, ...) and cannot be built or copied by hand"
+  )
 }

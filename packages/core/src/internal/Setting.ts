@@ -26,23 +26,32 @@ const within = (value: number, min: number, max: number): number | undefined =>
   value >= min && value <= max ? value : undefined
 
 /** A whole number. */
-export const integer = (options: { readonly default: number; readonly min: number; readonly max: number }): Setting<number> => ({
+export const integer = (options: {
+  readonly default: number
+  readonly min: number
+  readonly max: number
+}): Setting<number> => ({
   default: options.default,
   allowed: `a whole number from ${options.min} to ${options.max}`,
   parse: (input) => {
     const value = typeof input === "string" && /^-?\d+$/.test(input) ? Number(input) : input
-    return typeof value === "number" && Number.isSafeInteger(value) ? within(value, options.min, options.max) : undefined
+    return typeof value === "number" && Number.isSafeInteger(value)
+      ? within(value, options.min, options.max)
+      : undefined
   }
 })
 
 /** A duration in any of Effect's notations, resolved to milliseconds. */
-export const duration = (
-  options: { readonly default: number; readonly min: number; readonly max: number }
-): Setting<number> => ({
+export const duration = (options: {
+  readonly default: number
+  readonly min: number
+  readonly max: number
+}): Setting<number> => ({
   default: options.default,
-  allowed: options.max === Infinity
-    ? `a duration of at least ${Duration.format(Duration.millis(options.min))}, or "Infinity"`
-    : `a duration from ${Duration.format(Duration.millis(options.min))} to ${Duration.format(Duration.millis(options.max))}`,
+  allowed:
+    options.max === Infinity
+      ? `a duration of at least ${Duration.format(Duration.millis(options.min))}, or "Infinity"`
+      : `a duration from ${Duration.format(Duration.millis(options.min))} to ${Duration.format(Duration.millis(options.max))}`,
   parse: (input) => {
     const parsed = Duration.fromInput(input as Duration.Input)
     return Option.isNone(parsed) ? undefined : within(Duration.toMillis(parsed.value), options.min, options.max)
@@ -50,9 +59,10 @@ export const duration = (
 })
 
 /** One of a few words. */
-export const choice = <A extends string>(
-  options: { readonly default: A; readonly of: ReadonlyArray<A> }
-): Setting<A> => ({
+export const choice = <A extends string>(options: {
+  readonly default: A
+  readonly of: ReadonlyArray<A>
+}): Setting<A> => ({
   default: options.default,
   allowed: options.of.map((word) => JSON.stringify(word)).join(" or "),
   parse: (input) => options.of.find((word) => word === input)
@@ -67,12 +77,14 @@ export const boolean = (options: { readonly default: boolean }): Setting<boolean
 })
 
 /** Any text that passes a check. */
-export const text = (
-  options: { readonly default: string; readonly allowed: string; readonly isAllowed: (text: string) => boolean }
-): Setting<string> => ({
+export const text = (options: {
+  readonly default: string
+  readonly allowed: string
+  readonly isAllowed: (text: string) => boolean
+}): Setting<string> => ({
   default: options.default,
   allowed: options.allowed,
-  parse: (input) => typeof input === "string" && options.isAllowed(input) ? input : undefined
+  parse: (input) => (typeof input === "string" && options.isAllowed(input) ? input : undefined)
 })
 
 /** Checks every given value, and fills in the defaults. The first bad one is the error. */
@@ -111,7 +123,7 @@ export const fromConfig = <S extends object>(
 const constantCase = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
 
 const print = (input: unknown): string => {
-  if (Redacted.isRedacted(input)) return String(input)
+  if (Redacted.isRedacted(input)) return "<redacted>"
   if (Duration.isDuration(input)) return Duration.format(input)
   return typeof input === "string" ? JSON.stringify(input) : String(input)
 }

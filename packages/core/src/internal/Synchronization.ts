@@ -65,7 +65,7 @@ const otherServer =
 const lost = (detail: string): SessionStoreUnavailable =>
   new SessionStoreUnavailable({ operation: "listen for changes", reason: "Unreachable", outcome: "NotApplied", detail })
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   notifier: Notifier,
@@ -98,19 +98,23 @@ export const make = Effect.fnUntraced(function*(
     if (sentAt === undefined) return
     beatsReturned++
     // Beats return in order: whatever was sent before this one is answered, too.
-    for (const [nonce, time] of outstanding) { if (time <= sentAt) outstanding.delete(nonce) }
+    for (const [nonce, time] of outstanding) {
+      if (time <= sentAt) outstanding.delete(nonce)
+    }
     cache.synchronized(sentAt)
     retryDelay = firstRetryDelay
     Deferred.doneUnsafe(ready, Effect.void)
   }
 
   const read = (connection: Connection): Effect.Effect<never, SessionStoreUnavailable> =>
-    Effect.forever(Effect.map(connection.take, (notices) => {
-      for (const notice of notices) apply(notice)
-    }))
+    Effect.forever(
+      Effect.map(connection.take, (notices) => {
+        for (const notice of notices) apply(notice)
+      })
+    )
 
   /** Compares everything that is cached with the database. */
-  const revalidate = Effect.gen(function*() {
+  const revalidate = Effect.gen(function* () {
     const keys = cache.keys()
     for (let start = 0; start < keys.length; start += revalidationBatch) {
       const batch = keys.slice(start, start + revalidationBatch)
@@ -154,19 +158,21 @@ export const make = Effect.fnUntraced(function*(
     })
 
   const beat = (connection: Connection): Effect.Effect<void, SessionStoreUnavailable> =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const nonce = randomBase64Url(9)
       const sentAt = cache.clock.now()
       outstanding.set(nonce, sentAt)
       beatsSent++
       // A beat that was given up may still be committed, even by a primary that has lost its standby: it proves nothing.
-      const answer = yield* Effect.onError(notifier.beat(node, nonce), () => Effect.sync(() => outstanding.delete(nonce)))
+      const answer = yield* Effect.onError(notifier.beat(node, nonce), () =>
+        Effect.sync(() => outstanding.delete(nonce))
+      )
       if (answer.server.identity !== connection.server.identity) return yield* lost(otherServer)
       yield* checkClock(answer, sentAt)
     })
 
   const beats = (connection: Connection): Effect.Effect<never, SessionStoreUnavailable> =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const since = cache.clock.now()
       while (true) {
         const result = yield* Effect.result(beat(connection))
@@ -190,44 +196,50 @@ export const make = Effect.fnUntraced(function*(
       }
     })
 
-  const connectOnce: Effect.Effect<never, SessionStoreUnavailable> = Effect.scoped(Effect.gen(function*() {
-    state = "Connecting"
-    const connection = yield* Effect.timeoutOrElse(notifier.connect, {
-      duration: settings.statementTimeout,
-      orElse: () => Effect.fail(lost(`no connection within ${settings.statementTimeout} ms`))
-    })
-    // What was in flight before LISTEN was confirmed may have missed a notice.
-    cache.desynchronized()
-    outstanding.clear()
-    anchor = undefined
-    meet(connection.server)
-    const reader = yield* Effect.forkScoped(read(connection))
-    state = "Revalidating"
-    const work = Effect.andThen(
-      revalidate,
-      Effect.suspend(() => {
-        state = "Listening"
-        return beats(connection)
+  const connectOnce: Effect.Effect<never, SessionStoreUnavailable> = Effect.scoped(
+    Effect.gen(function* () {
+      state = "Connecting"
+      const connection = yield* Effect.timeoutOrElse(notifier.connect, {
+        duration: settings.statementTimeout,
+        orElse: () => Effect.fail(lost(`no connection within ${settings.statementTimeout} ms`))
       })
-    )
-    return yield* Effect.raceFirst(Fiber.join(reader), work)
-  }))
+      // What was in flight before LISTEN was confirmed may have missed a notice.
+      cache.desynchronized()
+      outstanding.clear()
+      anchor = undefined
+      meet(connection.server)
+      const reader = yield* Effect.forkScoped(read(connection))
+      state = "Revalidating"
+      const work = Effect.andThen(
+        revalidate,
+        Effect.suspend(() => {
+          state = "Listening"
+          return beats(connection)
+        })
+      )
+      return yield* Effect.raceFirst(Fiber.join(reader), work)
+    })
+  )
 
   const loop: Effect.Effect<never> = Effect.forever(
     connectOnce.pipe(
       Effect.catch((error) => report(error.detail)),
       Effect.catchDefect((defect) => report(`a defect in the listener: ${String(defect)}`)),
-      Effect.ensuring(Effect.sync(() => {
-        cache.desynchronized()
-        outstanding.clear()
-        state = "Connecting"
-      })),
-      Effect.andThen(Effect.suspend(() => {
-        reconnects++
-        const delay = retryDelay
-        retryDelay = Math.min(maxRetryDelay, retryDelay * 2)
-        return Effect.flatMap(Random.nextBetween(0.5, 1), (factor) => Effect.sleep(Duration.millis(delay * factor)))
-      }))
+      Effect.ensuring(
+        Effect.sync(() => {
+          cache.desynchronized()
+          outstanding.clear()
+          state = "Connecting"
+        })
+      ),
+      Effect.andThen(
+        Effect.suspend(() => {
+          reconnects++
+          const delay = retryDelay
+          retryDelay = Math.min(maxRetryDelay, retryDelay * 2)
+          return Effect.flatMap(Random.nextBetween(0.5, 1), (factor) => Effect.sleep(Duration.millis(delay * factor)))
+        })
+      )
     )
   )
 

@@ -22,12 +22,15 @@ export class Activity {
 export class TouchBuffer {
   private readonly queued = new Map<SessionKey, Activity>()
   private readonly interval: number
+  private readonly capacity: number
   private earliest = Infinity
   /** Called when the next flush is due earlier than it was before. */
   onEarlier: () => void = () => {}
 
-  constructor(interval: number) {
+  /** With `capacity` marks everything is written at once, whatever is due. */
+  constructor(interval: number, capacity: number) {
     this.interval = interval
+    this.capacity = capacity
   }
 
   /** The mark of a session that has one waiting, or a fresh one. */
@@ -46,9 +49,10 @@ export class TouchBuffer {
   /** Takes the marks that are due at `time`, at most `limit`. */
   take(time: number, limit: number): ReadonlyArray<Activity> {
     const due: Array<Activity> = []
+    const all = this.queued.size >= this.capacity
     let earliest = Infinity
     for (const activity of this.queued.values()) {
-      if (activity.flushBy <= time && due.length < limit) due.push(activity)
+      if ((all || activity.flushBy <= time) && due.length < limit) due.push(activity)
       else if (activity.flushBy < earliest) earliest = activity.flushBy
     }
     for (const activity of due) {
@@ -72,6 +76,11 @@ export class TouchBuffer {
     return this.queued.size
   }
 
+  /** Marks come in faster than they can be written: further uses must wait for the database. */
+  get isFull(): boolean {
+    return this.queued.size >= 2 * this.capacity
+  }
+
   /** When the next mark must be written; infinite when there is none. */
   get nextFlushAt(): number {
     return this.earliest
@@ -81,8 +90,9 @@ export class TouchBuffer {
     activity.queued = true
     activity.flushBy = flushBy
     this.queued.set(activity.key, activity)
-    if (flushBy < this.earliest) {
-      this.earliest = flushBy
+    const due = this.queued.size === this.capacity ? -Infinity : flushBy
+    if (due < this.earliest) {
+      this.earliest = due
       this.onEarlier()
     }
   }

@@ -28,7 +28,7 @@ export interface TouchFlush {
   readonly counters: { readonly written: number; readonly failures: number }
 }
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   settings: Settings
@@ -42,20 +42,20 @@ export const make = Effect.fnUntraced(function*(
   const flush = (activities: ReadonlyArray<Activity>): Effect.Effect<void, SessionStoreUnavailable> =>
     Effect.suspend(() => {
       const sentAt = clock.now()
-      return storage.touch(
-        activities.map(({ key, touchedAt }) => ({ key, age: Math.max(0, sentAt - touchedAt) }))
-      ).pipe(
-        Effect.map(({ now, touched }) => {
-          counters.written += touched.length
-          confirm(cache, activities, touched, { sentAt, now })
-        }),
-        Effect.onError(() =>
-          Effect.sync(() => {
-            counters.failures++
-            touches.putBack(activities, clock.now() + retryDelay)
-          })
+      return storage
+        .touch(activities.map(({ key, touchedAt }) => ({ key, age: Math.max(0, sentAt - touchedAt) })))
+        .pipe(
+          Effect.map(({ now, touched }) => {
+            counters.written += touched.length
+            confirm(cache, activities, touched, { sentAt, now })
+          }),
+          Effect.onError(() =>
+            Effect.sync(() => {
+              counters.failures++
+              touches.putBack(activities, clock.now() + retryDelay)
+            })
+          )
         )
-      )
     })
 
   const flushDue = (time: number): Effect.Effect<void, SessionStoreUnavailable> =>
@@ -71,13 +71,17 @@ export const make = Effect.fnUntraced(function*(
     return Effect.raceFirst(slept, earlier.await)
   })
 
-  const loop = Effect.forever(Effect.suspend(() => {
-    const now = clock.now()
-    if (touches.nextFlushAt > now) return waitUntilDue
-    return flushDue(now + slack).pipe(
-      Effect.catch((error) => Effect.logWarning(`Last accesses could not be written and will be tried again: ${error.message}`))
-    )
-  }))
+  const loop = Effect.forever(
+    Effect.suspend(() => {
+      const now = clock.now()
+      if (touches.nextFlushAt > now) return waitUntilDue
+      return flushDue(now + slack).pipe(
+        Effect.catch((error) =>
+          Effect.logWarning(`Last accesses could not be written and will be tried again: ${error.message}`)
+        )
+      )
+    })
+  )
   yield* Effect.forkScoped(loop)
 
   return { flushAll: flushDue(Infinity), counters }

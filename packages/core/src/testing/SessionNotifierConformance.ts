@@ -30,5 +30,8 @@ export const sessionNotifierConformance = <R = never, E = never>(
   register(name, options, [
     ["delivery", notifierDelivery],
     ["beats", notifierBeats],
-    ["faults", notifierFaults(options)]
+    // vitest refuses an empty part
+    ...(options.cut === undefined && options.garble === undefined && options.overflowAfter === undefined
+      ? []
+      : [["faults", notifierFaults(options)] as const])
   ])

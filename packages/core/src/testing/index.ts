@@ -4,5 +4,6 @@
  */
 export type { ConformanceOptions, Ports } from "./conformance/Harness.ts"
 export type { NotifierFaults } from "./conformance/NotifierFaults.ts"
+export type { StorageFaults } from "./conformance/StorageFaults.ts"
 export * from "./SessionNotifierConformance.ts"
 export * from "./SessionStorageConformance.ts"

@@ -88,10 +88,14 @@ export interface Cluster {
   readonly notices: Effect.Effect<Effect.Effect<ReadonlyArray<Exclude<Notice, { readonly _tag: "Beat" }>>>>
 }
 
-/** A database without nodes. */
-export const makeCluster = (shared: SessionOptions = {}, memory?: MemoryDatabase.Options): Effect.Effect<Cluster> =>
+/** A database without nodes; `observe` may look at everything that is done to it. */
+export const makeCluster = (
+  shared: SessionOptions = {},
+  memory?: MemoryDatabase.Options,
+  observe: (database: MemoryDatabase.Database) => MemoryDatabase.Database = (database) => database
+): Effect.Effect<Cluster> =>
   Effect.sync(() => {
-    const database = MemoryDatabase.make(memory)
+    const database = observe(MemoryDatabase.make(memory))
     const { controls } = database
 
     // What `SessionStore.layer` does, with a clock of the node's own and a look at its cache.
@@ -137,7 +141,10 @@ export const makeCluster = (shared: SessionOptions = {}, memory?: MemoryDatabase
   })
 
 /** Lets everybody who can go on do so, without time passing. */
-export const settle: Effect.Effect<void> = Effect.asVoid(Effect.repeat(Effect.yieldNow, { times: 60 }))
+export const settle: Effect.Effect<void> = Effect.asVoid(Effect.repeat(Effect.yieldNow, { times: 40 }))
+
+/** `adjust` waits for those whom it wakes; this is for those whom they wake. */
+const settleBriefly = Effect.repeat(Effect.yieldNow, { times: 12 })
 
 /** Moves the clock in steps, so that what is due in between happens in its time. */
 export const pass = (duration: Duration.Input, step = 100): Effect.Effect<void> =>
@@ -145,9 +152,10 @@ export const pass = (duration: Duration.Input, step = 100): Effect.Effect<void> 
     let left = millisOf(duration)
     while (left > 0) {
       yield* TestClock.adjust(Math.min(step, left))
-      yield* settle
+      yield* settleBriefly
       left -= step
     }
+    yield* settle
   })
 
 const millisOf = (duration: Duration.Input): number => {

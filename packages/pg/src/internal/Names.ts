@@ -26,7 +26,7 @@ export interface Names {
 /** PostgreSQL silently truncates longer identifiers (NAMEDATALEN - 1). */
 export const maxIdentifierBytes = 63
 
-const quote = (identifier: string): string => `"${identifier.replaceAll("\"", "\"\"")}"`
+const quote = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`
 
 /** Names for a schema and a prefix; both are part of the channel's name, so that two libraries in one database do not hear each other. */
 export const make = (schemaName: string, tablePrefix: string): Names => {

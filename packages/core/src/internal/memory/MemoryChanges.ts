@@ -48,7 +48,7 @@ const writeOne = ({ change, now, rows }: Transaction, request: WriteRequest): Wr
     idleTimeout: request.idleTimeout === undefined ? row.idleTimeout : (request.idleTimeout ?? undefined)
   }
   rows.set(row.key, changed)
-  if (request.notify || isShortened(row, changed)) change({ key: row.key, kind: "Updated", version })
+  if (request.notify || mustBeTold(row, changed)) change({ key: row.key, kind: "Updated", version })
   const isComputable =
     request.baseVersion === row.version &&
     request.groupId === undefined &&
@@ -57,7 +57,9 @@ const writeOne = ({ change, now, rows }: Transaction, request: WriteRequest): Wr
   return { _tag: "Accepted", version, now, row: isComputable ? undefined : changed }
 }
 
-const isShortened = (before: SessionRow, after: SessionRow): boolean =>
+/** A limit became shorter; or another group, which the group's end must find in every memory. */
+const mustBeTold = (before: SessionRow, after: SessionRow): boolean =>
+  after.groupId !== before.groupId ||
   after.expiresAt < before.expiresAt ||
   (after.idleTimeout ?? Number.POSITIVE_INFINITY) < (before.idleTimeout ?? Number.POSITIVE_INFINITY)
 

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import { SessionStoreUnavailable } from "../../SessionError.ts"
-import type { SessionKey, UserId } from "../../SessionId.ts"
+import type { UserId } from "../../SessionId.ts"
 import type {
   Answer,
   CreateOutcome,
@@ -21,16 +21,13 @@ import { accepts, byLogin, changeAttributes, isLive, sizeOf } from "./MemoryRows
 
 const noAttributes: ReadonlyMap<string, StoredAttribute> = new Map<string, StoredAttribute>()
 
-/** Makes room for one more session of the user beside those that are not `except`; `undefined`: refused. */
+/** Makes room for one more session of the user; `undefined`: refused. */
 const makeRoom = (
   { change, now, rows }: Transaction,
   userId: UserId,
-  limit: SessionLimit,
-  except: SessionKey
+  limit: SessionLimit
 ): ReadonlyArray<EvictedSession> | undefined => {
-  const others = Array.from(rows.values()).filter(
-    (row) => row.userId === userId && row.key !== except && isLive(row, now)
-  )
+  const others = Array.from(rows.values()).filter((row) => row.userId === userId && isLive(row, now))
   // At least the new session itself fits.
   const excess = others.length - Math.max(1, limit.max) + 1
   if (excess <= 0) return []
@@ -52,7 +49,7 @@ export const create = (
 ): Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable> => {
   const { now, rows } = transaction
   if (rows.has(request.key)) return Effect.fail(duplicate)
-  const evicted = request.userId === undefined ? [] : makeRoom(transaction, request.userId, request.limit, request.key)
+  const evicted = request.userId === undefined ? [] : makeRoom(transaction, request.userId, request.limit)
   if (evicted === undefined) return Effect.succeed({ _tag: "TooManySessions", now })
   const version = 1n
   const row: SessionRow = {
@@ -94,7 +91,7 @@ export const rotate = (transaction: Transaction, request: RotateRequest): Answer
   const bytes = sizeOf(attributes, now)
   if (bytes > request.maxBytes) return { _tag: "TooLarge", bytes, now }
   // Last of all checks, because making room ends other sessions.
-  const evicted = isNewUser ? makeRoom(transaction, login.userId, login.limit, row.key) : []
+  const evicted = isNewUser ? makeRoom(transaction, login.userId, login.limit) : []
   if (evicted === undefined) return { _tag: "TooManySessions", now }
   const rotated: SessionRow = {
     ...row,

@@ -34,13 +34,13 @@ const encodeOne = (
     const bytes = Buffer.byteLength(text)
     return bytes > settings.maxAttributeBytes
       ? Result.fail(
-        new AttributeTooLarge({ attribute: value.attribute.name, bytes, limit: settings.maxAttributeBytes })
-      )
+          new AttributeTooLarge({ attribute: value.attribute.name, bytes, limit: settings.maxAttributeBytes })
+        )
       : Result.succeed({
-        name: value.attribute.name,
-        value: text,
-        timeToLive: value.timeToLive === undefined ? undefined : lifetimeMillis(value.timeToLive)
-      })
+          name: value.attribute.name,
+          value: text,
+          timeToLive: value.timeToLive === undefined ? undefined : lifetimeMillis(value.timeToLive)
+        })
   })
 
 /**
@@ -51,22 +51,21 @@ export const encodeAll = (
   values: ReadonlyArray<AttributeValue>,
   settings: Settings
 ): Effect.Effect<ReadonlyArray<AttributeWrite>, AttributeInvalid | AttributeTooLarge | SessionTooLarge> =>
-  Effect.suspend((): Effect.Effect<
-    ReadonlyArray<AttributeWrite>,
-    AttributeInvalid | AttributeTooLarge | SessionTooLarge
-  > => {
-    const writes = new Map<string, AttributeWrite>()
-    for (const value of values) {
-      const encoded = encodeOne(value, settings)
-      if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
-      writes.set(encoded.success.name, encoded.success)
+  Effect.suspend(
+    (): Effect.Effect<ReadonlyArray<AttributeWrite>, AttributeInvalid | AttributeTooLarge | SessionTooLarge> => {
+      const writes = new Map<string, AttributeWrite>()
+      for (const value of values) {
+        const encoded = encodeOne(value, settings)
+        if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+        writes.set(encoded.success.name, encoded.success)
+      }
+      let bytes = 0
+      for (const { name, value } of writes.values()) bytes += Buffer.byteLength(name) + Buffer.byteLength(value)
+      return bytes > settings.maxSessionBytes
+        ? Effect.fail(new SessionTooLarge({ key: undefined, bytes, limit: settings.maxSessionBytes }))
+        : Effect.succeed([...writes.values()])
     }
-    let bytes = 0
-    for (const { name, value } of writes.values()) bytes += Buffer.byteLength(name) + Buffer.byteLength(value)
-    return bytes > settings.maxSessionBytes
-      ? Effect.fail(new SessionTooLarge({ key: undefined, bytes, limit: settings.maxSessionBytes }))
-      : Effect.succeed([...writes.values()])
-  })
+  )
 
 /** The request for what a session has recorded. Fails with `AttributeInvalid` or `AttributeTooLarge`. */
 export const encodeChanges = (
@@ -101,7 +100,7 @@ export const encodeChanges = (
       remove,
       groupId,
       lifetime: lifetime === undefined ? undefined : lifetimeMillis(lifetime),
-      idleTimeout: idleTimeout === undefined ? undefined : idleMillis(idleTimeout) ?? null,
+      idleTimeout: idleTimeout === undefined ? undefined : (idleMillis(idleTimeout) ?? null),
       notify: options?.notify ?? settings.notifyOnUpdates,
       maxBytes: settings.maxSessionBytes
     })

@@ -16,7 +16,16 @@ import {
   SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
-import { generate, type GroupId, hashOfToken, isToken, keyOfToken, type SessionId, type SessionKey, type UserId } from "../../SessionId.ts"
+import {
+  generate,
+  type GroupId,
+  hashOfToken,
+  isToken,
+  keyOfToken,
+  type SessionId,
+  type SessionKey,
+  type UserId
+} from "../../SessionId.ts"
 import type { DeleteTarget, EvictedSession, SessionLimit, SessionRow, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions, ExceptOptions, RotateOptions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
@@ -42,7 +51,10 @@ export interface Lifecycle {
   readonly delete: (id: SessionId) => Effect.Effect<void, SessionStoreUnavailable>
   readonly deleteByKey: (key: SessionKey) => Effect.Effect<boolean, SessionStoreUnavailable>
   readonly deleteAllForUser: (userId: UserId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
-  readonly deleteAllForGroup: (groupId: GroupId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
+  readonly deleteAllForGroup: (
+    groupId: GroupId,
+    options?: ExceptOptions
+  ) => Effect.Effect<number, SessionStoreUnavailable>
   readonly deleteAll: Effect.Effect<number, SessionStoreUnavailable>
   readonly deleteAttributeForUser: <A, Missing>(
     userId: UserId,
@@ -104,7 +116,10 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               secretHash: hashOfToken(token),
               userId,
               groupId: options?.groupId,
-              lifetime: options?.expiresIn === undefined ? lifetime : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
+              lifetime:
+                options?.expiresIn === undefined
+                  ? lifetime
+                  : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
               idleTimeout: idleMillis(
                 options?.idleTimeout === undefined
                   ? Duration.millis(settings.idleTimeout)
@@ -124,7 +139,8 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               return Effect.succeed(take(fill, outcome.row, { sentAt, now: outcome.now }, id))
             }
           )
-        }))
+        })
+      )
     })
 
   const rotate: Lifecycle["rotate"] = (id, options) =>
@@ -142,21 +158,24 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               key,
               proof: hashOfToken(token),
               secretHash: hashOfToken(Redacted.value(renewed)),
-              grace: options?.grace === undefined
-                ? defaultGrace
-                : lifetimeMillis(Duration.fromInputUnsafe(options.grace)),
-              login: userId === undefined ? undefined : {
-                userId,
-                lifetime: options?.expiresIn === undefined
-                  ? settings.sessionLifetime
-                  : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
-                idleTimeout: idleMillis(
-                  options?.idleTimeout === undefined
-                    ? Duration.millis(settings.idleTimeout)
-                    : Duration.fromInputUnsafe(options.idleTimeout)
-                ),
-                limit
-              },
+              grace:
+                options?.grace === undefined ? defaultGrace : lifetimeMillis(Duration.fromInputUnsafe(options.grace)),
+              login:
+                userId === undefined
+                  ? undefined
+                  : {
+                      userId,
+                      lifetime:
+                        options?.expiresIn === undefined
+                          ? settings.sessionLifetime
+                          : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
+                      idleTimeout: idleMillis(
+                        options?.idleTimeout === undefined
+                          ? Duration.millis(settings.idleTimeout)
+                          : Duration.fromInputUnsafe(options.idleTimeout)
+                      ),
+                      limit
+                    },
               set,
               maxBytes: settings.maxSessionBytes
             }),
@@ -169,7 +188,9 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
                     ? Effect.die(new Error("the storage limited a rotation without a login"))
                     : Effect.fail(new TooManySessions({ userId, limit: limit.max }))
                 case "TooLarge":
-                  return Effect.fail(new SessionTooLarge({ key, bytes: outcome.bytes, limit: settings.maxSessionBytes }))
+                  return Effect.fail(
+                    new SessionTooLarge({ key, bytes: outcome.bytes, limit: settings.maxSessionBytes })
+                  )
                 case "Rotated": {
                   evict(outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
@@ -178,16 +199,18 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               }
             }
           )
-        }))
+        })
+      )
     })
 
   const remove = (target: DeleteTarget): Effect.Effect<ReadonlyArray<SessionKey>, SessionStoreUnavailable> =>
     Effect.map(storage.delete(target), ({ keys }) => {
-      const by = target._tag === "User"
-        ? { _tag: target._tag, userId: target.userId }
-        : target._tag === "Group"
-        ? { _tag: target._tag, groupId: target.groupId }
-        : { _tag: target._tag }
+      const by =
+        target._tag === "User"
+          ? { _tag: target._tag, userId: target.userId }
+          : target._tag === "Group"
+            ? { _tag: target._tag, groupId: target.groupId }
+            : { _tag: target._tag }
       for (const key of keys) operations.publish({ _tag: "Deleted", key, by })
       return keys
     })
@@ -200,7 +223,8 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
           cache.acknowledge(key, undefined)
           return keys.length > 0
         }
-      ))
+      )
+    )
 
   const removeMany = (
     operation: string,
@@ -209,10 +233,13 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
     operations.run(
       operation,
       // Whether it succeeded or not: what was in flight meanwhile may be too old.
-      Effect.ensuring(Effect.map(remove(target), (keys) => {
-        for (const key of keys) cache.acknowledge(key, undefined)
-        return keys.length
-      }), Effect.sync(() => cache.forgetAll(target)))
+      Effect.ensuring(
+        Effect.map(remove(target), (keys) => {
+          for (const key of keys) cache.acknowledge(key, undefined)
+          return keys.length
+        }),
+        Effect.sync(() => cache.forgetAll(target))
+      )
     )
 
   return {
@@ -235,9 +262,8 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
       operations.run(
         "delete the attribute",
         Effect.map(
-          Effect.onError(
-            storage.deleteAttribute(userId, attribute.name),
-            () => Effect.sync(() => cache.forgetAll({ _tag: "User", userId, except: undefined }))
+          Effect.onError(storage.deleteAttribute(userId, attribute.name), () =>
+            Effect.sync(() => cache.forgetAll({ _tag: "User", userId, except: undefined }))
           ),
           ({ changed }) => {
             for (const { key, version } of changed) {

@@ -26,7 +26,7 @@ export interface Operations {
   readonly close: Effect.Effect<void>
 }
 
-export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(function*() {
+export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(function* () {
   const scope = yield* Scope.Scope
   const pubsub = yield* PubSub.sliding<SessionEvent>(eventBuffer)
   yield* Effect.addFinalizer(() => PubSub.shutdown(pubsub))
@@ -35,11 +35,18 @@ export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(fu
   let active = 0
 
   const closed = (operation: string) =>
-    new SessionStoreUnavailable({ operation, reason: "Closed", outcome: "NotApplied", detail: "the session layer is closed" })
+    new SessionStoreUnavailable({
+      operation,
+      reason: "Closed",
+      outcome: "NotApplied",
+      detail: "the session layer is closed"
+    })
 
   const settled = Effect.sync(() => {
     active--
-    if (active === 0) { for (const resume of idle.splice(0)) resume() }
+    if (active === 0) {
+      for (const resume of idle.splice(0)) resume()
+    }
   })
 
   return {
@@ -49,7 +56,10 @@ export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(fu
       Effect.suspend((): Effect.Effect<A, E | SessionStoreUnavailable> => {
         if (!open) return Effect.fail(closed(operation))
         active++
-        return Effect.flatMap(Effect.forkIn(Effect.ensuring(effect, settled), scope, { startImmediately: true }), Fiber.join)
+        return Effect.flatMap(
+          Effect.forkIn(Effect.ensuring(effect, settled), scope, { startImmediately: true }),
+          Fiber.join
+        )
       }),
     publish: (event) => {
       PubSub.publishUnsafe(pubsub, event)

@@ -27,12 +27,15 @@ const maxTouchBatch = 500
 
 export interface Reads {
   readonly get: (id: SessionId, options?: FindOptions) => Effect.Effect<Session, ReadError>
-  readonly find: (id: SessionId, options?: FindOptions) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
+  readonly find: (
+    id: SessionId,
+    options?: FindOptions
+  ) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
 }
 
 const operation = "read the session"
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   loader: SessionLoader,
@@ -62,11 +65,11 @@ export const make = Effect.fnUntraced(function*(
   const touched = (handle: Handle, token: string): Effect.Effect<Handle | undefined, SessionStoreUnavailable> => {
     const { entry } = handle
     const now = clock.now()
-    if (now < entry.serveUntil) {
+    if (now < entry.serveUntil && !cache.touches.isFull) {
       cache.touch(entry, now)
       return Effect.succeed(handle)
     }
-    // Too close to the idle deadline to gather: the database has the last word.
+    // Too close to the idle deadline to gather, or too much gathered already: the database has the last word.
     return Effect.flatMap(touchNow.submit(entry.key), () => {
       const renewed = cache.peek(entry.key)
       const isCurrent = renewed !== undefined && renewed.view.row.version >= entry.view.row.version
@@ -80,7 +83,7 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const load = (token: string, authoritative: boolean): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       cache.counters.misses++
       for (let attempt = 0; attempt < staleAnswerRetries; attempt++) {
         const { entry, sentAt } = yield* loader.load(token, authoritative)
@@ -122,10 +125,12 @@ export const make = Effect.fnUntraced(function*(
       return load(token, minVersion !== undefined)
     })
 
-  const read = (token: string, options: FindOptions | undefined): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
-    Effect.flatMap(
-      lookUp(token, options?.refresh === true, options?.minVersion, false),
-      (handle) => handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
+  const read = (
+    token: string,
+    options: FindOptions | undefined
+  ): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
+    Effect.flatMap(lookUp(token, options?.refresh === true, options?.minVersion, false), (handle) =>
+      handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
     )
 
   /** The path that matters: one suspension, two map lookups, no allocation. */

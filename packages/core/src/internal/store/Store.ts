@@ -23,7 +23,7 @@ import * as Writes from "./Writes.ts"
 /** How long the layer waits for the first beat before it starts without one, in milliseconds; it then reads from the database. */
 const firstBeatWait = 2_000
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   notifier: Notifier,
@@ -42,8 +42,11 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     operations.close.pipe(
       Effect.andThen(writes.drained),
-      Effect.andThen(Effect.catch(flush.flushAll, (error) =>
-        Effect.logWarning(`${cache.touches.size} last accesses could not be written at shutdown: ${error.message}`))),
+      Effect.andThen(
+        Effect.catch(flush.flushAll, (error) =>
+          Effect.logWarning(`${cache.touches.size} last accesses could not be written at shutdown: ${error.message}`)
+        )
+      ),
       Effect.timeoutOrElse({
         duration: settings.shutdownTimeout,
         orElse: () =>
@@ -73,7 +76,7 @@ export const make = Effect.fnUntraced(function*(
       },
       activity: { pending: cache.touches.size, ...flush.counters },
       pendingUpdates: writes.pending(),
-      watched: cache.watched
+      watched: cache.watchers.size
     }
   })
 
@@ -89,7 +92,8 @@ export const make = Effect.fnUntraced(function*(
         if (!operations.isOpen()) return Effect.fail(operations.closed("list the user's sessions"))
         const sentAt = cache.clock.now()
         return Effect.map(storage.list(userId), ({ now, rows }) =>
-          rows.map((row) => new SummaryImpl(new SessionView(row, cache.clock, { sentAt, now }, undefined))))
+          rows.map((row) => new SummaryImpl(new SessionView(row, cache.clock, { sentAt, now }, undefined)))
+        )
       }),
     clearCache: operations.run("clear the caches", Effect.andThen(storage.announceClear(undefined), clearLocalCache)),
     clearCacheForUser: (userId) =>

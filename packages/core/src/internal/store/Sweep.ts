@@ -21,7 +21,7 @@ export interface Sweep {
   readonly run: Effect.Effect<number, SessionStoreUnavailable>
 }
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   settings: Settings,
@@ -39,15 +39,22 @@ export const make = Effect.fnUntraced(function*(
       return outcome.next === undefined ? Effect.succeed(total) : sweepFrom(outcome.next, total)
     })
 
-  const run = operations.run("sweep expired sessions", Effect.suspend(() => sweepFrom(undefined, 0)))
+  const run = operations.run(
+    "sweep expired sessions",
+    Effect.suspend(() => sweepFrom(undefined, 0))
+  )
 
   // Nodes that started together shall not always meet.
   const wait = Effect.flatMap(Random.nextBetween(0.9, 1.1), (factor) => Effect.sleep(settings.cleanupInterval * factor))
 
-  const loop = Effect.forever(Effect.andThen(
-    Effect.catch(run, (error) => Effect.logWarning(`The sweep for expired sessions failed and will be repeated: ${error.message}`)),
-    wait
-  ))
+  const loop = Effect.forever(
+    Effect.andThen(
+      Effect.catch(run, (error) =>
+        Effect.logWarning(`The sweep for expired sessions failed and will be repeated: ${error.message}`)
+      ),
+      wait
+    )
+  )
   yield* Effect.forkScoped(loop)
   return { run }
 })

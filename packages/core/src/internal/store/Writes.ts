@@ -59,7 +59,7 @@ export interface Writes {
   readonly pending: () => number
 }
 
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   settings: Settings,
@@ -77,7 +77,12 @@ export const make = Effect.fnUntraced(function*(
     return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
   }
 
-  const settle = (change: Change, outcome: WriteOutcome, fill: Fill, time: AnswerTime): Exit.Exit<Session, UpdateFailure> => {
+  const settle = (
+    change: Change,
+    outcome: WriteOutcome,
+    fill: Fill,
+    time: AnswerTime
+  ): Exit.Exit<Session, UpdateFailure> => {
     const { request, session } = change
     const { key } = request
     switch (outcome._tag) {
@@ -153,12 +158,16 @@ export const make = Effect.fnUntraced(function*(
       })
     })
 
-  const sendStatement = (changes: ReadonlyArray<Change>): Effect.Effect<ReadonlyArray<Exit.Exit<Session, UpdateFailure>>> =>
+  const sendStatement = (
+    changes: ReadonlyArray<Change>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session, UpdateFailure>>> =>
     Effect.suspend(() => {
       const fills = changes.map(({ request }) => cache.fills.begin(request.key))
       const sentAt = clock.now()
       const lost = (error: SessionStoreUnavailable) => {
-        if (error.outcome === "Unknown") { for (const { request } of changes) cache.forget(request.key) }
+        if (error.outcome === "Unknown") {
+          for (const { request } of changes) cache.forget(request.key)
+        }
         return changes.map(() => Exit.fail(error))
       }
       return storage.write(changes.map(({ request }) => request)).pipe(
@@ -177,9 +186,11 @@ export const make = Effect.fnUntraced(function*(
             for (const { request } of changes) cache.forget(request.key)
           })
         ),
-        Effect.ensuring(Effect.sync(() => {
-          for (const fill of fills) cache.fills.end(fill)
-        }))
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const fill of fills) cache.fills.end(fill)
+          })
+        )
       )
     })
 
@@ -200,9 +211,8 @@ export const make = Effect.fnUntraced(function*(
       const changed = SessionImpl.of(session)
       if (!operations.isOpen()) return Effect.fail(operations.closed("update the session"))
       if (!changed.hasChanges) return Effect.succeed(session)
-      const updated = Effect.flatMap(
-        encodeChanges(changed, options, settings),
-        (request) => coalescer.submit({ session: changed, request })
+      const updated = Effect.flatMap(encodeChanges(changed, options, settings), (request) =>
+        coalescer.submit({ session: changed, request })
       )
       // The request asks for one kind of check only, so only that mismatch can be the answer.
       return updated as Effect.Effect<Session, WriteError | Mismatch<C>>
@@ -224,13 +234,16 @@ export const make = Effect.fnUntraced(function*(
       Effect.catch(update(session, options), (error) =>
         isMismatch(error) && tries < retries
           ? Effect.andThen(pause(tries), attempt(error.current, tries + 1))
-          : Effect.fail(error))
+          : Effect.fail(error)
+      )
     const attempt = (session: Session, tries: number): Effect.Effect<Session, E | WriteError | Mismatch<C>, R> =>
       Effect.suspend(() => {
         const changed = f(session)
         return Effect.isEffect(changed) ? Effect.flatMap(changed, (next) => write(next, tries)) : write(changed, tries)
       })
-    return Effect.flatMap(get(id, options?.touch === false ? { touch: false } : undefined), (session) => attempt(session, 0))
+    return Effect.flatMap(get(id, options?.touch === false ? { touch: false } : undefined), (session) =>
+      attempt(session, 0)
+    )
   }
 
   return { update, modify, drained: coalescer.drained, pending: coalescer.pending }

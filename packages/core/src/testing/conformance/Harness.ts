@@ -63,7 +63,9 @@ export const register = <R, E>(
   })
   provideLayer(layer, { excludeTestServices: advance === undefined, timeout: 60_000 })(name, (it) => {
     for (const [title, part] of parts) {
-      describe(title, { timeout }, () => part({ it, passed, tolerance: advance === undefined ? 50 : 0 }))
+      describe(`${name}: ${title}`, { timeout }, () => {
+        part({ it, passed, tolerance: advance === undefined ? 50 : 0 })
+      })
     }
   })
 }

@@ -1,12 +1,16 @@
 /** What holds however many callers race: versions, limits, ends. */
 import { assert, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { SessionNotifier } from "../../SessionNotifier.ts"
 import { SessionStorage } from "../../SessionStorage.ts"
 import type { SessionRow } from "../../SessionStorage.ts"
 import {
   attribute,
+  changesOf,
   created,
   createRequest,
+  drained,
   hour,
   loaded,
   newUser,
@@ -198,6 +202,25 @@ export const storageConcurrency = ({ it }: Harness): void => {
           "it ended once already"
         )
       }
+    })
+  )
+
+  it.effect("a change whose caller stops waiting happens with its notice, or not at all", () =>
+    Effect.gen(function* () {
+      const notifier = yield* SessionNotifier
+      const row = yield* created()
+      const connection = yield* notifier.connect
+      for (let round = 0; round < 20; round++) {
+        const caller = yield* Effect.forkChild(written(row), { startImmediately: true })
+        for (let step = 0; step < round % 5; step++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(caller)
+      }
+      const { version } = tagged(yield* written(row), "Accepted")
+      const announced = changesOf(yield* drained(connection), row.key).map((change) => change.version ?? 0n)
+      // One that was given up may still come after the last one that was awaited.
+      expect(announced.filter((other) => other <= version)).toEqual(
+        times(Number(version) - 1, (index) => BigInt(index + 2))
+      )
     })
   )
 

@@ -51,7 +51,7 @@ export const storageNotices = ({ it }: Harness): void => {
     ["a longer idle limit", { idleTimeout: 2 * hour }],
     ["the same idle limit", { idleTimeout: hour }],
     ["no idle limit", { idleTimeout: null }],
-    ["a group", { groupId: GroupId.make("group") }]
+    ["the group that it is in", { groupId: null }]
   ]
   it.effect.each(quiet)("who does not want to tell does not: %s", ([, change]) =>
     Effect.gen(function* () {
@@ -66,14 +66,17 @@ export const storageNotices = ({ it }: Harness): void => {
     ["a shorter idle limit", hour, { idleTimeout: hour - 1 }],
     ["an idle limit where there was none", undefined, { idleTimeout: hour }],
     ["an earlier end with no idle limit", hour, { lifetime: hour - 1_000, idleTimeout: null }],
-    ["a shorter idle limit with a later end", hour, { lifetime: 2 * hour, idleTimeout: 1_000 }]
+    ["a shorter idle limit with a later end", hour, { lifetime: 2 * hour, idleTimeout: 1_000 }],
+    ["another group", hour, { groupId: GroupId.make("group") }]
   ]
-  it.effect.each(shortened)("a limit that becomes shorter is announced in any case: %s", ([, idleTimeout, change]) =>
-    Effect.gen(function* () {
-      const row = yield* created({ lifetime: hour, idleTimeout })
-      const { notices } = yield* observed(written(row, { ...change, notify: false }))
-      expect(changesOf(notices, row.key)).toEqual([{ key: row.key, kind: "Updated", version: 2n }])
-    })
+  it.effect.each(shortened)(
+    "a limit that becomes shorter and a changed group are announced in any case: %s",
+    ([, idleTimeout, change]) =>
+      Effect.gen(function* () {
+        const row = yield* created({ lifetime: hour, idleTimeout })
+        const { notices } = yield* observed(written(row, { ...change, notify: false }))
+        expect(changesOf(notices, row.key)).toEqual([{ key: row.key, kind: "Updated", version: 2n }])
+      })
   )
 
   it.effect("a refused change tells nobody", () =>

@@ -164,6 +164,17 @@ export const storageRotation = ({ it, passed, tolerance }: Harness): void => {
     })
   )
 
+  it.effect("a login shortens limits as well as it extends them", () =>
+    Effect.gen(function* () {
+      const row = yield* created({ lifetime: 10 * hour })
+      const { now, row: current } = yield* rotated(row, {
+        login: { ...loginOf(newUser()), lifetime: 60_000, idleTimeout: 30_000 }
+      })
+      assert.isAtMost(Math.abs(current.expiresAt - (now + 60_000)), tolerance)
+      expect(current.idleTimeout).toBe(30_000)
+    })
+  )
+
   it.effect("another user does not inherit attributes, and the old secret is dead", () =>
     Effect.gen(function* () {
       const storage = yield* SessionStorage

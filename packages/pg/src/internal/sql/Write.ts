@@ -97,6 +97,7 @@ export const sql = (names: Names): string =>
     names.channel,
     `select 'U' || k.key || (k.version + 1) as item from checked k join updated u on u.key = k.key
       where k.notify or k.new_expires_at < k.expires_at or k.new_idle_timeout < k.idle_timeout
+        or k.new_group_id is distinct from k.group_id
         or (k.idle_timeout is null and k.new_idle_timeout is not null)`
   )}
 ), told as materialized (
