@@ -5,14 +5,12 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Schema } from "effect"
 
 const Cart = SessionAttribute.make("cart", Schema.Array(Schema.String), { initial: () => [] })
+const addPen = Session.modify(Cart, (items) => [...items, "pen"])
 
 const program = Effect.gen(function* () {
   const sessions = yield* SessionStore
   const { id } = yield* sessions.create(UserId.make("alice")) // the id is the secret that goes into the cookie
-  yield* sessions.modify(
-    id,
-    Session.modify(Cart, (items) => [...items, "pen"])
-  ) // one UPDATE, retried if it lost a race
+  yield* sessions.modify(id, addPen) // starts over by itself if somebody else was faster
   const session = yield* sessions.get(id) // from this node's memory
   const cart = yield* Session.get(session, Cart)
   yield* Console.log(`Session ${session.key}, version ${session.version}, has in its cart: ${cart.join(", ")}`)

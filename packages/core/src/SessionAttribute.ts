@@ -88,7 +88,7 @@ const make: {
   <A>(
     name: string,
     schema: AttributeSchema<A>,
-    options: Options & { readonly initial: () => NoInfer<A> }
+    options: Options & { readonly initial: NoInfer<() => A> }
   ): SessionAttribute<A, never>
   <A>(name: string, schema: AttributeSchema<A>, options?: Options): SessionAttribute<A>
 } = <A>(

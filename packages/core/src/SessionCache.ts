@@ -117,7 +117,7 @@ export class Cache {
     const view = new SessionView(row, this.clock, time, previous?.view ?? known)
     const entry = this.makeEntry(view, previous?.activity ?? this.touches.activity(row.key))
     const isNewest = previous === undefined || previous.view.row.version <= row.version
-    if (isNewest && this.fills.admits(fill, row.version)) this.entries.put(entry)
+    if (isNewest && this.fills.admits(fill, row.version, ownersOf(row))) this.entries.put(entry)
     return entry
   }
 
@@ -184,20 +184,23 @@ export class Cache {
     this.acknowledge(key, undefined)
   }
 
-  /** Drops the sessions of a bulk operation, and lets nothing in flight be cached. */
+  /** Drops the sessions of a bulk operation, and lets none of them that is in flight be cached. */
   forgetAll(target: Exclude<DeleteTarget, { readonly _tag: "Session" }>): void {
-    this.fills.announceAll()
     switch (target._tag) {
       case "User":
+        this.fills.announceOwner(userOwner(target.userId))
         for (const entry of this.entries.ofUser(target.userId)) this.drop(entry)
         break
       case "Group":
+        this.fills.announceOwner(groupOwner(target.groupId))
         for (const entry of this.entries.ofGroup(target.groupId)) this.drop(entry)
         break
       case "All":
+        this.fills.announceAll()
         this.clear()
     }
-    this.watchers.signalAll()
+    // Those that were dropped, and those that are not in memory and so may be meant.
+    this.watchers.signalWhere((key) => this.entries.entry(key) === undefined)
   }
 
   /** Applies what the database announces. It is a hint: the most that it can do is to drop an entry. */
@@ -277,6 +280,10 @@ export class Cache {
     return this.absent.size
   }
 }
+
+const userOwner = (userId: string | undefined): string => `user ${userId}`
+const groupOwner = (groupId: string | undefined): string => `group ${groupId}`
+const ownersOf = ({ groupId, userId }: SessionRow) => [userOwner(userId), groupOwner(groupId)]
 
 /** The service: one cache per layer. */
 export class SessionCache extends Context.Service<SessionCache, Cache>()("@effect-pg-session/core/SessionCache") {

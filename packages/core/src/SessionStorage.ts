@@ -61,8 +61,9 @@ export interface SessionRow {
   readonly attributes: ReadonlyMap<string, StoredAttribute>
 }
 
-/** What every answer carries: the database's clock. */
+/** What every answer carries. */
 export interface Answer {
+  /** The database's clock. */
   readonly now: number
 }
 
@@ -113,10 +114,7 @@ export type CreateOutcome =
   | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
   | { readonly _tag: "TooManySessions" }
 
-/**
- * A change of one session. It counts as activity. One that changes nothing still increments the version; a name in both
- * `set` and `remove` is set.
- */
+/** A change of one session. It counts as activity, and increments the version in any case; a name in both `set` and `remove` is set. */
 export interface WriteRequest {
   readonly key: SessionKey
   /** Accepted when it is the row's hash, or its former one within the grace. */
@@ -159,7 +157,6 @@ export type WriteOutcome =
       readonly row: SessionRow
     }
   | { readonly _tag: "TooLarge"; readonly bytes: number }
-
 /** Activity of one session. */
 export interface Touch {
   readonly key: SessionKey
@@ -219,6 +216,8 @@ export type DeleteTarget =
 /** Sessions that were ended by the statement that answers this; each is reported by exactly one statement anywhere. */
 export interface Deleted extends Answer {
   readonly keys: ReadonlyArray<SessionKey>
+  /** There are more: an ending of very many sessions is done in parts, each with its notification. Ask again. */
+  readonly more: boolean
 }
 
 /** A session and the version it now has. */
@@ -265,6 +264,13 @@ export interface Storage {
   readonly write: (
     requests: ReadonlyArray<WriteRequest>
   ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<WriteOutcome> }, SessionStoreUnavailable>
+  /** Like `write`, without waiting for sessions that somebody else has locked: they are left alone, and answered with `Busy`. */
+  readonly tryWrite: (
+    requests: ReadonlyArray<WriteRequest>
+  ) => Effect.Effect<
+    Answer & { readonly outcomes: ReadonlyArray<WriteOutcome | { readonly _tag: "Busy" }> },
+    SessionStoreUnavailable
+  >
   /** Sets last accesses to the larger of what is stored and what is given. Sessions that are not live are left out of the answer. */
   readonly touch: (
     touches: ReadonlyArray<Touch>

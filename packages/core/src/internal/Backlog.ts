@@ -13,15 +13,19 @@ export interface Waiting<Item> {
 }
 
 interface Successors<W> {
-  readonly waiting: Array<W>
+  waiting: Array<W>
   /** How many of them have had their turn. */
   taken: number
 }
+
+/** Bookkeeping is cleared of requests that have had their turn, or were taken back, when there are this many. */
+const tolerated = 1_024
 
 export class Backlog<W extends Waiting<unknown>> {
   private ready: Array<W> = []
   private readonly successors = new Map<string, Successors<W>>()
   private count = 0
+  private withdrawn = 0
 
   /** How many wait, without those that were taken back. */
   get size(): number {
@@ -49,23 +53,28 @@ export class Backlog<W extends Waiting<unknown>> {
     if (waiting.state !== "Waiting") return
     waiting.state = "Withdrawn"
     this.count--
+    this.withdrawn++
+    if (this.withdrawn > Math.max(tolerated, this.count)) this.compact()
   }
 
-  /** The next batch; empty when nothing waits. */
-  take(limit: number): Array<W> {
+  /** The next batch, of at most `limit` requests that together weigh at most `maxWeight`; at least one, if any waits. */
+  take(limit: number, weigh: (waiting: W) => number, maxWeight: number): Array<W> {
     const batch: Array<W> = []
     const promoted: Array<W> = []
     let index = 0
-    while (index < this.ready.length && batch.length < limit) {
-      const first = this.ready[index++]
+    let weight = 0
+    for (; index < this.ready.length && batch.length < limit; index++) {
+      const first = this.ready[index]
       if (first === undefined) continue
-      if (first.key !== undefined) {
-        const next = this.successorOf(first.key)
-        if (next !== undefined) (first.state === "Withdrawn" ? this.ready : promoted).push(next)
+      const isSent = first.state === "Waiting"
+      if (isSent) {
+        weight += weigh(first)
+        if (weight > maxWeight && batch.length > 0) break
+        first.state = "Taken"
+        batch.push(first)
       }
-      if (first.state === "Withdrawn") continue
-      first.state = "Taken"
-      batch.push(first)
+      const next = this.successorOf(first)
+      if (next !== undefined) (isSent ? promoted : this.ready).push(next)
     }
     this.ready = [...this.ready.slice(index), ...promoted]
     this.count -= batch.length
@@ -82,21 +91,37 @@ export class Backlog<W extends Waiting<unknown>> {
     return all.filter(({ state }) => state === "Waiting")
   }
 
-  /** The next request with the key that still waits; forgets the key when there is none. */
-  private successorOf(key: string): W | undefined {
+  /** The next one that waits for the same key; forgets the key when there is none. */
+  private successorOf({ key }: W): W | undefined {
+    if (key === undefined) return undefined
     const successors = this.successors.get(key)
     const next = successors && advance(successors)
-    if (next !== undefined) return next
-    this.successors.delete(key)
-    return undefined
+    if (next === undefined) this.successors.delete(key)
+    return next
+  }
+
+  /** Lets go of requests that were taken back. */
+  private compact(): void {
+    this.withdrawn = 0
+    for (const successors of this.successors.values()) trim(successors)
+    this.ready = this.ready.flatMap((first) => {
+      const kept = first.state === "Waiting" ? first : this.successorOf(first)
+      return kept === undefined ? [] : [kept]
+    })
   }
 }
 
 const advance = <W extends Waiting<unknown>>(successors: Successors<W>): W | undefined => {
+  if (successors.taken > tolerated && successors.taken * 2 > successors.waiting.length) trim(successors)
   const { waiting } = successors
   for (let index = successors.taken; index < waiting.length; index++) {
     successors.taken = index + 1
     if (waiting[index]?.state === "Waiting") return waiting[index]
   }
   return undefined
+}
+
+const trim = <W extends Waiting<unknown>>(successors: Successors<W>): void => {
+  successors.waiting = successors.waiting.slice(successors.taken).filter(({ state }) => state === "Waiting")
+  successors.taken = 0
 }

@@ -4,6 +4,7 @@
  * shares a statement. Batches run in fibers of the layer's scope: whoever asked
  * may be interrupted, what was sent runs to its end and is settled.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -21,6 +22,9 @@ export interface Options<Item, A, E> {
   readonly operation: string
   /** How many requests a batch holds at most. */
   readonly maxBatch: number
+  /** What a request weighs, and how much a batch may weigh; a heavier one goes alone. Default: nothing, and any weight. */
+  readonly weigh?: ((item: Item) => number) | undefined
+  readonly maxWeight?: number | undefined
   /** How many requests may wait; one more fails with `Overloaded`. */
   readonly maxPending: number
   /** How many batches may be in flight. */
@@ -52,6 +56,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   const run = yield* FiberSet.makeRuntime<never>()
   const backlog = new Backlog<Pending<Item, A, E>>()
   const idle: Array<() => void> = []
+  const weigh = (pending: Pending<Item, A, E>): number => options.weigh?.(pending.item) ?? 0
   let inFlight = 0
   let closed = false
 
@@ -61,7 +66,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     detail: string
   ): Exit.Exit<never, SessionStoreUnavailable> =>
     Exit.fail(new SessionStoreUnavailable({ operation: options.operation, reason, outcome, detail }))
-  const unknownOutcome = unavailable("Closed", "Unknown", "the session layer was closed meanwhile")
+  const interrupted = unavailable("Closed", "Unknown", "the session layer was closed meanwhile")
+  const failed = unavailable("DatabaseError", "Unknown", "the library failed unexpectedly, which its log explains")
   const refused = unavailable("Closed", "NotApplied", "the session layer is closed")
 
   yield* Effect.addFinalizer(() =>
@@ -71,21 +77,30 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     })
   )
 
-  const settle = (batch: ReadonlyArray<Pending<Item, A, E>>, exits: ReadonlyArray<Exit.Exit<A, E>>): void => {
-    for (let index = 0; index < batch.length; index++) batch[index]?.resume?.(exits[index] ?? unknownOutcome)
-  }
+  const settle = (
+    batch: ReadonlyArray<Pending<Item, A, E>>,
+    exit: Exit.Exit<ReadonlyArray<Exit.Exit<A, E>>>
+  ): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const answers = Exit.isSuccess(exit) ? exit.value : []
+      const otherwise = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? failed : interrupted
+      for (let index = 0; index < batch.length; index++) batch[index]?.resume?.(answers[index] ?? otherwise)
+      return Exit.isFailure(exit) && otherwise === failed
+        ? Effect.logError("A batch of session operations failed unexpectedly", exit.cause)
+        : Effect.void
+    })
 
   const runBatches: Effect.Effect<void> = Effect.gen(function* () {
     while (backlog.size > 0) {
-      const batch = backlog.take(options.maxBatch)
-      yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) =>
-        Effect.sync(() => settle(batch, Exit.isSuccess(exit) ? exit.value : []))
-      )
+      const batch = backlog.take(options.maxBatch, weigh, options.maxWeight ?? Infinity)
+      yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
     }
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
         inFlight--
+        // Somebody may have come since the last look, or the batch was cut off by a defect.
+        if (backlog.size > 0 && !closed) start()
         if (inFlight === 0 && backlog.size === 0) {
           for (const resume of idle.splice(0)) resume()
         }

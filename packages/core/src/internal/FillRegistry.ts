@@ -16,6 +16,8 @@ export class Fill {
   announced: bigint | undefined = undefined
   /** The session's end was announced since the operation began. */
   gone = false
+  /** Users and groups about whom something was announced since; see {@link FillRegistry.announceOwner}. */
+  owners: Set<string> | undefined = undefined
 
   constructor(key: SessionKey, epoch: number) {
     this.key = key
@@ -24,7 +26,7 @@ export class Fill {
 
   /** Whether anything was announced for the key since: a marked load takes no new joiners. */
   get marked(): boolean {
-    return this.gone || this.announced !== undefined
+    return this.gone || this.announced !== undefined || this.owners !== undefined
   }
 }
 
@@ -59,14 +61,26 @@ export class FillRegistry {
     }
   }
 
-  /** Something was said about many keys, or notices may have been missed: nothing in flight may be cached. */
+  /** Something was said about all sessions of a user or group: what is in flight may be one of them. */
+  announceOwner(owner: string): void {
+    for (const fills of this.fills.values()) {
+      for (const fill of fills) {
+        if (fill.owners === undefined) fill.owners = new Set([owner])
+        else fill.owners.add(owner)
+      }
+    }
+  }
+
+  /** Something was said about everything, or notices may have been missed: nothing in flight may be cached. */
   announceAll(): void {
     this.epoch++
   }
 
-  /** Whether a result of this version may enter the cache. */
-  admits(fill: Fill, version: bigint): boolean {
-    return this.isCurrent(fill) && !fill.gone && (fill.announced === undefined || fill.announced <= version)
+  /** Whether a result of this version, which belongs to these users and groups, may enter the cache. */
+  admits(fill: Fill, version: bigint, owners: ReadonlyArray<string> = []): boolean {
+    if (!this.isCurrent(fill) || fill.gone) return false
+    if (fill.announced !== undefined && fill.announced > version) return false
+    return fill.owners === undefined || !owners.some((owner) => fill.owners?.has(owner))
   }
 
   /** Whether "there is no such session" may be remembered. */

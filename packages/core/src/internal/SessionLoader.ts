@@ -101,7 +101,6 @@ export const make = Effect.fnUntraced(function* (
     maxBatch,
     maxPending,
     concurrency,
-    keyOf: (load) => load.key,
     send
   })
 

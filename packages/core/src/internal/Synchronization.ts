@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Cache } from "../SessionCache.ts"
 import type { Settings } from "../SessionConfig.ts"
@@ -145,49 +146,62 @@ export const make = Effect.fnUntraced(function* (
       }
       const wandered = Math.abs(offset - known.offset)
       if (wandered <= clockTolerance + error + known.error) return Effect.void
-      anchor = { offset, error }
-      if (wandered < clockJump) return revalidate
+      const renewed = Effect.map(revalidate, () => {
+        anchor = { offset, error }
+      })
+      if (wandered < clockJump) return renewed
       cache.desynchronized()
       outstanding.clear()
       return Effect.andThen(
         Effect.logWarning(
           `The database's clock jumped by ${Math.round(wandered)} ms against this node's: deadlines are computed anew`
         ),
-        revalidate
+        renewed
       )
     })
 
-  const beat = (connection: Connection): Effect.Effect<void, SessionStoreUnavailable> =>
+  const checkServer = (answer: BeatAnswer, connection: Connection): Effect.Effect<void, SessionStoreUnavailable> =>
+    Effect.suspend(() => {
+      if (answer.server.identity === connection.server.identity) return Effect.void
+      // What was loaded meanwhile is from the server that we do not listen to.
+      cache.forgetAll({ _tag: "All" })
+      identity = undefined
+      return Effect.fail(lost(otherServer))
+    })
+
+  /** Sends a beat. The result says what became of it; a failure means that the connection must be given up. */
+  const beat = (
+    connection: Connection
+  ): Effect.Effect<Result.Result<void, SessionStoreUnavailable>, SessionStoreUnavailable> =>
     Effect.gen(function* () {
       const nonce = randomBase64Url(9)
       const sentAt = cache.clock.now()
       outstanding.set(nonce, sentAt)
       beatsSent++
       // A beat that was given up may still be committed, even by a primary that has lost its standby: it proves nothing.
-      const answer = yield* Effect.onError(notifier.beat(node, nonce), () =>
-        Effect.sync(() => outstanding.delete(nonce))
+      const answer = yield* Effect.result(
+        Effect.onError(notifier.beat(node, nonce), () => Effect.sync(() => outstanding.delete(nonce)))
       )
-      if (answer.server.identity !== connection.server.identity) return yield* lost(otherServer)
-      yield* checkClock(answer, sentAt)
+      if (Result.isFailure(answer)) return Result.fail(answer.failure)
+      yield* checkServer(answer.success, connection)
+      yield* checkClock(answer.success, sentAt)
+      return Result.void
     })
 
   const beats = (connection: Connection): Effect.Effect<never, SessionStoreUnavailable> =>
     Effect.gen(function* () {
       const since = cache.clock.now()
       while (true) {
-        const result = yield* Effect.result(beat(connection))
-        if (result._tag === "Failure") {
-          if (result.failure.detail === otherServer) return yield* result.failure
-          yield* report(result.failure.message)
-        }
+        const result = yield* beat(connection)
+        if (Result.isFailure(result)) yield* report(result.failure.detail)
         yield* Effect.sleep(beatInterval)
         const now = cache.clock.now()
         const silentFor = now - Math.max(since, now - cache.staleness(now))
-        if (result._tag === "Success" && silentFor >= beatInterval && outstanding.size > 0 && !cache.isSynced(now)) {
+        if (Result.isSuccess(result) && silentFor >= beatInterval && outstanding.size > 0 && !cache.isSynced(now)) {
           yield* report(silentListener)
         }
         if (silentFor > settings.maxStaleness) {
-          return yield* lost(result._tag === "Success" ? silentListener : result.failure.detail)
+          return yield* lost(Result.isSuccess(result) ? silentListener : result.failure.detail)
         }
         if (cache.isSynced(now) && problem !== undefined) {
           problem = undefined

@@ -44,6 +44,7 @@ export class TouchBuffer {
    */
   queue(activity: Activity, now: number, idleFlushBy: number): void {
     this.enqueue(activity, Math.min(now + this.interval, idleFlushBy))
+    if (this.queued.size === this.capacity) this.dueFrom(-Infinity)
   }
 
   /** Takes the marks that are due at `time`, at most `limit`. */
@@ -65,11 +66,7 @@ export class TouchBuffer {
 
   /** Puts marks back that could not be written. A use since then counts. */
   putBack(activities: ReadonlyArray<Activity>, flushBy: number): void {
-    for (const activity of activities) {
-      const current = this.queued.get(activity.key)
-      if (current === undefined) this.enqueue(activity, flushBy)
-      else current.touchedAt = Math.max(current.touchedAt, activity.touchedAt)
-    }
+    for (const activity of activities) this.enqueue(activity, flushBy)
   }
 
   get size(): number {
@@ -87,13 +84,21 @@ export class TouchBuffer {
   }
 
   private enqueue(activity: Activity, flushBy: number): void {
-    activity.queued = true
-    activity.flushBy = flushBy
-    this.queued.set(activity.key, activity)
-    const due = this.queued.size === this.capacity ? -Infinity : flushBy
-    if (due < this.earliest) {
-      this.earliest = due
-      this.onEarlier()
+    const waiting = this.queued.get(activity.key)
+    if (waiting === undefined) {
+      activity.queued = true
+      activity.flushBy = flushBy
+      this.queued.set(activity.key, activity)
+    } else {
+      waiting.touchedAt = Math.max(waiting.touchedAt, activity.touchedAt)
+      waiting.flushBy = Math.min(waiting.flushBy, flushBy)
     }
+    this.dueFrom(flushBy)
+  }
+
+  private dueFrom(time: number): void {
+    if (time >= this.earliest) return
+    this.earliest = time
+    this.onEarlier()
   }
 }

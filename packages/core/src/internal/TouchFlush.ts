@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { Cache } from "../SessionCache.ts"
 import type { Settings } from "../SessionConfig.ts"
 import type { SessionStoreUnavailable } from "../SessionError.ts"
@@ -58,11 +59,19 @@ export const make = Effect.fnUntraced(function* (
         )
     })
 
-  const flushDue = (time: number): Effect.Effect<void, SessionStoreUnavailable> =>
+  const limit = settings.lastAccessFlushBatchSize
+  const flushDue = (time: number, batches: number): Effect.Effect<void, SessionStoreUnavailable> =>
     Effect.suspend(() => {
-      const due = touches.take(time, settings.lastAccessFlushBatchSize)
-      return due.length === 0 ? Effect.void : Effect.andThen(flush(due), flushDue(time))
+      const due = batches > 0 ? touches.take(time, limit) : []
+      return due.length === 0 ? Effect.void : Effect.andThen(flush(due), flushDue(time, batches - 1))
     })
+
+  // Whoever flushes waits for a flush that is under way: what that has taken may come back.
+  const semaphore = yield* Semaphore.make(1)
+
+  /** Writes what is due at a time; what is used meanwhile waits for the next time. */
+  const flushBefore = (time: number) =>
+    semaphore.withPermit(Effect.suspend(() => flushDue(time, Math.ceil(touches.size / limit))))
 
   const waitUntilDue = Effect.suspend(() => {
     earlier.closeUnsafe()
@@ -75,7 +84,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const now = clock.now()
       if (touches.nextFlushAt > now) return waitUntilDue
-      return flushDue(now + slack).pipe(
+      return flushBefore(now + slack).pipe(
         Effect.catch((error) =>
           Effect.logWarning(`Last accesses could not be written and will be tried again: ${error.message}`)
         )
@@ -84,7 +93,7 @@ export const make = Effect.fnUntraced(function* (
   )
   yield* Effect.forkScoped(loop)
 
-  return { flushAll: flushDue(Infinity), counters }
+  return { flushAll: flushBefore(Infinity), counters }
 })
 
 /** Takes in what the database now holds. Sessions that it left out have ended. */

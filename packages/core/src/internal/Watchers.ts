@@ -26,8 +26,11 @@ export class Watchers {
     for (const callback of callbacks) callback()
   }
 
-  signalAll(): void {
-    for (const key of this.callbacks.keys()) this.signal(key)
+  /** Calls back those whose session fulfils a condition. */
+  signalWhere(condition: (key: SessionKey) => boolean): void {
+    for (const key of this.callbacks.keys()) {
+      if (condition(key)) this.signal(key)
+    }
   }
 
   /** How many callbacks there are, for all sessions together. */

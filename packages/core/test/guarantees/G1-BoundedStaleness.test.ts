@@ -205,6 +205,32 @@ describe("an authoritative read", () => {
   )
 })
 
+describe("an authoritative read that has to touch", () => {
+  it.effect("does not fall back on a load that was sent before it", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeCluster({ cacheCapacity: 1 })
+      const { controls } = cluster
+      const a = yield* cluster.node("a")
+      const b = yield* cluster.node("b")
+      const { id } = yield* a.create(alice, { idleTimeout: "9 seconds" })
+      const other = yield* a.createAnonymous()
+      yield* controls.hold("b")
+      const load = yield* controls.pauseAfter("load", "b")
+      const early = yield* begin(versionOn(b, id))
+      yield* writeNote(a, id, "new")
+      const touch = yield* controls.pauseAfter("touch", "b")
+      const reader = yield* begin(b.get(id, { refresh: true }))
+      yield* touch.arrived
+      yield* versionOn(b, other.id)
+      yield* touch.resume
+      yield* settle
+      yield* load.resume
+      assert.strictEqual((yield* Fiber.join(reader)).version, 2n)
+      assert.strictEqual(yield* Fiber.join(early), 1n)
+    })
+  )
+})
+
 describe("a listener that falls silent", () => {
   it.effect("is noticed: memory is served for maxStaleness at most, then the database is asked, and health says so", () =>
     Effect.gen(function* () {

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
@@ -146,7 +147,8 @@ describe("the end", () => {
         const closing = yield* begin(close)
         assert.isUndefined(closing.pollUnsafe())
         yield* pause.resume
-        yield* Fiber.join(running)
+        const exit = yield* Fiber.await(running)
+        assert.isTrue(Exit.isSuccess(exit), `${operation}: ${String(exit)}`)
         yield* Fiber.join(closing)
       }
     })
@@ -164,7 +166,7 @@ describe("the end", () => {
           a.update(Session.set(session, Note, "y")),
           a.get(session.id, { refresh: true }),
           a.create(alice)
-        ] as ReadonlyArray<Effect.Effect<unknown, unknown>>,
+        ] as ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>>,
         (effect) => begin(Effect.exit(effect))
       )
       const closing = yield* begin(close)
@@ -172,8 +174,12 @@ describe("the end", () => {
       assert.isUndefined(closing.pollUnsafe())
       yield* pass("1 second")
       assert.isDefined(closing.pollUnsafe(), "the shutdown timeout holds")
-      const exits = yield* Effect.forEach(waiting, Fiber.join)
-      for (const exit of exits) assert.isTrue(Exit.isFailure(exit))
+      for (const fiber of waiting) {
+        const error = Exit.findErrorOption(yield* Fiber.join(fiber))
+        if (Option.isNone(error)) return assert.fail("an error, not an interruption")
+        assert.instanceOf(error.value, SessionStoreUnavailable)
+        assert.strictEqual(error.value.reason, "Closed")
+      }
       assert.strictEqual(yield* controls.connections("a"), 0)
     })
   )

@@ -108,10 +108,13 @@ export const make = () => {
     return history === undefined || history.endedAt !== Infinity ? undefined : history.states.at(-1)
   }
 
-  /** Whether the database would accept the id now. */
-  const isAccepted = (key: SessionKey, hash: SecretHash, now: number): boolean => {
+  /**
+   * Whether the database would accept the id now. A node ends the grace of a former id too early rather than too late,
+   * by up to the time that its last answer took: `slack`.
+   */
+  const isAccepted = (key: SessionKey, hash: SecretHash, now: number, slack = 0): boolean => {
     const state = current(key)
-    return state !== undefined && isLive(state.row, now) && accepts(state.row, hash, now)
+    return state !== undefined && isLive(state.row, now) && accepts(state.row, hash, now + slack)
   }
 
   /** Values that were ever stored under a name. */

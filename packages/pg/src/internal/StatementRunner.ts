@@ -117,14 +117,21 @@ export const make = Effect.fnUntraced(function* (
   const traced =
     (kind: "read" | "write"): Statements["read"] =>
     (operation, sql, parameters) =>
-      Effect.useSpan(
-        "effect-pg-session.statement",
-        {
-          kind: "client",
-          attributes: { "db.system.name": "postgresql", "db.operation.name": operation, "db.query.text": sql }
-        },
-        () => run(kind, operation, sql, parameters)
-      )
+      Effect.suspend(() => {
+        // A span keeps what its effect answers: rows are none of its business.
+        let rows: Rows = []
+        return Effect.useSpan(
+          "effect-pg-session.statement",
+          {
+            kind: "client",
+            attributes: { "db.system.name": "postgresql", "db.operation.name": operation, "db.query.text": sql }
+          },
+          () =>
+            Effect.map(run(kind, operation, sql, parameters), (answer) => {
+              rows = answer
+            })
+        ).pipe(Effect.map(() => rows))
+      })
 
   return { read: traced("read"), write: traced("write") }
 })

@@ -46,7 +46,7 @@ export const deleteSessions = ({ announce, change, now, rows }: Transaction, tar
     if (notice === undefined) change({ key, kind: "Deleted", version: undefined })
   }
   if (notice !== undefined && keys.length > 0) announce(notice)
-  return { keys, now }
+  return { keys, now, more: false }
 }
 
 /** `SessionStorage.sweep` */

@@ -36,6 +36,8 @@ export const make = (database: Database, node: string): Storage => {
       database.run({ node, operation: "create", items: 1, kind: "change" }, (transaction) =>
         create(transaction, request)
       ),
+    // Nothing stays locked here, so that both are the same.
+    tryWrite: (requests) => change("write", requests.length, (transaction) => write(transaction, requests)),
     write: (requests) => change("write", requests.length, (transaction) => write(transaction, requests)),
     touch: (touches) => change("touch", touches.length, (transaction) => touch(transaction, touches)),
     rotate: (request) => change("rotate", 1, (transaction) => rotate(transaction, request)),

@@ -12,7 +12,7 @@ import {
   type AttributeInvalid,
   type AttributeTooLarge,
   SessionNotFound,
-  type SessionStoreUnavailable,
+  SessionStoreUnavailable,
   SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
@@ -26,7 +26,7 @@ import {
   type SessionKey,
   type UserId
 } from "../../SessionId.ts"
-import type { DeleteTarget, EvictedSession, SessionLimit, SessionRow, Storage } from "../../SessionStorage.ts"
+import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, SessionRow, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions, ExceptOptions, RotateOptions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { type AnswerTime, SessionImpl } from "../SessionView.ts"
@@ -35,6 +35,9 @@ import type { Operations } from "./Operations.ts"
 
 /** For how long the old id is accepted after a rotation unless told otherwise, in milliseconds: requests that are under way carry it. */
 const defaultGrace = 10_000
+
+const partly = ({ detail, operation, reason }: SessionStoreUnavailable): SessionStoreUnavailable =>
+  new SessionStoreUnavailable({ operation, reason, outcome: "Unknown", detail })
 
 type EncodingError = AttributeInvalid | AttributeTooLarge | SessionTooLarge
 
@@ -203,23 +206,27 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
       )
     })
 
-  const remove = (target: DeleteTarget): Effect.Effect<ReadonlyArray<SessionKey>, SessionStoreUnavailable> =>
-    Effect.map(storage.delete(target), ({ keys }) => {
-      const by =
-        target._tag === "User"
-          ? { _tag: target._tag, userId: target.userId }
-          : target._tag === "Group"
-            ? { _tag: target._tag, groupId: target.groupId }
-            : { _tag: target._tag }
-      for (const key of keys) operations.publish({ _tag: "Deleted", key, by })
-      return keys
-    })
+  const remove = (target: DeleteTarget): Effect.Effect<Deleted, SessionStoreUnavailable> =>
+    Effect.tap(storage.delete(target), ({ keys }) =>
+      Effect.sync(() => {
+        const by =
+          target._tag === "User"
+            ? { _tag: target._tag, userId: target.userId }
+            : target._tag === "Group"
+              ? { _tag: target._tag, groupId: target.groupId }
+              : { _tag: target._tag }
+        for (const key of keys) {
+          cache.acknowledge(key, undefined)
+          operations.publish({ _tag: "Deleted", key, by })
+        }
+      })
+    )
 
   const removeOne = (key: SessionKey, token: string | undefined): Effect.Effect<boolean, SessionStoreUnavailable> =>
     registered("delete the session", key, () =>
       Effect.map(
         remove({ _tag: "Session", key, proof: token === undefined ? undefined : hashOfToken(token) }),
-        (keys) => {
+        ({ keys }) => {
           cache.acknowledge(key, undefined)
           return keys.length > 0
         }
@@ -229,18 +236,25 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
   const removeMany = (
     operation: string,
     target: Exclude<DeleteTarget, { readonly _tag: "Session" }>
-  ): Effect.Effect<number, SessionStoreUnavailable> =>
-    operations.run(
+  ): Effect.Effect<number, SessionStoreUnavailable> => {
+    const removeFrom = (ended: number): Effect.Effect<number, SessionStoreUnavailable> =>
+      remove(target).pipe(
+        // Once a part is done, the whole is neither applied nor not.
+        Effect.mapError((error) => (ended === 0 ? error : partly(error))),
+        Effect.flatMap(({ keys, more }) => {
+          const total = ended + keys.length
+          return more ? removeFrom(total) : Effect.succeed(total)
+        })
+      )
+    // Whether it succeeded or not: what was in flight meanwhile may be too old.
+    return operations.run(
       operation,
-      // Whether it succeeded or not: what was in flight meanwhile may be too old.
       Effect.ensuring(
-        Effect.map(remove(target), (keys) => {
-          for (const key of keys) cache.acknowledge(key, undefined)
-          return keys.length
-        }),
+        Effect.suspend(() => removeFrom(0)),
         Effect.sync(() => cache.forgetAll(target))
       )
     )
+  }
 
   return {
     create: (userId, options) => insert(userId, settings.sessionLifetime, options),

@@ -3,10 +3,13 @@
  * fibers of the library's own in which statements run to their end whatever
  * happens to the caller, and the events.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { SessionStoreUnavailable } from "../../SessionError.ts"
 import type { SessionEvent } from "../../SessionEvent.ts"
@@ -27,7 +30,8 @@ export interface Operations {
 }
 
 export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(function* () {
-  const scope = yield* Scope.Scope
+  // Closed after everything that is registered from now on, so after the gate and the waiting.
+  const fibers = yield* FiberSet.make<unknown, unknown>()
   const pubsub = yield* PubSub.sliding<SessionEvent>(eventBuffer)
   yield* Effect.addFinalizer(() => PubSub.shutdown(pubsub))
   const idle: Array<() => void> = []
@@ -42,23 +46,34 @@ export const make: Effect.Effect<Operations, never, Scope.Scope> = Effect.gen(fu
       detail: "the session layer is closed"
     })
 
-  const settled = Effect.sync(() => {
+  const cutOff = (operation: string) =>
+    new SessionStoreUnavailable({
+      operation,
+      reason: "Closed",
+      outcome: "Unknown",
+      detail: "the session layer was closed meanwhile"
+    })
+
+  const settled = () => {
     active--
     if (active === 0) {
       for (const resume of idle.splice(0)) resume()
     }
-  })
+  }
 
   return {
     isOpen: () => open,
     closed,
     run: <A, E>(operation: string, effect: Effect.Effect<A, E>) =>
-      Effect.suspend((): Effect.Effect<A, E | SessionStoreUnavailable> => {
+      // Counted, forked and observed in one step, between which nothing can interrupt.
+      Effect.withFiber((caller): Effect.Effect<A, E | SessionStoreUnavailable> => {
         if (!open) return Effect.fail(closed(operation))
         active++
-        return Effect.flatMap(
-          Effect.forkIn(Effect.ensuring(effect, settled), scope, { startImmediately: true }),
-          Fiber.join
+        const fiber = Effect.runForkWith(caller.context)(effect)
+        fiber.addObserver(settled)
+        FiberSet.addUnsafe(fibers, fiber)
+        return Effect.flatMap(Fiber.await(fiber), (exit): Effect.Effect<A, E | SessionStoreUnavailable> =>
+          Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.fail(cutOff(operation)) : exit
         )
       }),
     publish: (event) => {

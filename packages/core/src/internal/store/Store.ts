@@ -14,11 +14,12 @@ import { SessionView, SummaryImpl } from "../SessionView.ts"
 import * as Synchronization from "../Synchronization.ts"
 import * as TouchFlush from "../TouchFlush.ts"
 import * as Lifecycle from "./Lifecycle.ts"
+import * as Modify from "./Modify.ts"
 import * as Operations from "./Operations.ts"
 import * as Reads from "./Reads.ts"
 import * as Sweep from "./Sweep.ts"
+import * as Updates from "./Updates.ts"
 import * as Watch from "./Watch.ts"
-import * as Writes from "./Writes.ts"
 
 /** How long the layer waits for the first beat before it starts without one, in milliseconds; it then reads from the database. */
 const firstBeatWait = 2_000
@@ -34,24 +35,26 @@ export const make = Effect.fnUntraced(function* (
   const loader = yield* SessionLoader.make(cache, storage)
   const flush = yield* TouchFlush.make(cache, storage, settings)
   const reads = yield* Reads.make(cache, storage, loader, settings, operations)
-  const writes = yield* Writes.make(cache, storage, settings, operations, reads.get)
+  const updates = yield* Updates.make(cache, storage, settings, operations)
   const lifecycle = Lifecycle.make(cache, storage, settings, operations)
   const sweep = yield* Sweep.make(cache, storage, settings, operations)
 
+  const inTime = (what: string, effect: Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.timeoutOrElse(effect, {
+      duration: settings.shutdownTimeout / 2,
+      orElse: () => Effect.logWarning(`The session layer could not ${what} within ${settings.shutdownTimeout / 2} ms`)
+    })
+
   // Finalizers run in the reverse order of their registration: this one is before all fibers and connections end.
   yield* Effect.addFinalizer(() =>
-    operations.close.pipe(
-      Effect.andThen(writes.drained),
-      Effect.andThen(
+    Effect.andThen(
+      inTime("finish what it had begun", Effect.andThen(operations.close, updates.drained)),
+      inTime(
+        "write pending last accesses",
         Effect.catch(flush.flushAll, (error) =>
           Effect.logWarning(`${cache.touches.size} last accesses could not be written at shutdown: ${error.message}`)
         )
-      ),
-      Effect.timeoutOrElse({
-        duration: settings.shutdownTimeout,
-        orElse: () =>
-          Effect.logWarning(`The session layer did not shut down in order within ${settings.shutdownTimeout} ms`)
-      })
+      )
     )
   )
 
@@ -75,7 +78,7 @@ export const make = Effect.fnUntraced(function* (
         absent: cache.absentKeys
       },
       activity: { pending: cache.touches.size, ...flush.counters },
-      pendingUpdates: writes.pending(),
+      pendingUpdates: updates.pending(),
       watched: cache.watchers.size
     }
   })
@@ -85,8 +88,8 @@ export const make = Effect.fnUntraced(function* (
   return {
     ...lifecycle,
     ...reads,
-    update: writes.update,
-    modify: writes.modify,
+    update: updates.update,
+    modify: Modify.make(reads.get, updates.update),
     listForUser: (userId) =>
       Effect.suspend(() => {
         if (!operations.isOpen()) return Effect.fail(operations.closed("list the user's sessions"))

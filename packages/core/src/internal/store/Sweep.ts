@@ -36,7 +36,7 @@ export const make = Effect.fnUntraced(function* (
       }
       for (const { key, version } of outcome.purged) cache.acknowledge(key, version)
       const total = ended + outcome.expired.length
-      return outcome.next === undefined ? Effect.succeed(total) : sweepFrom(outcome.next, total)
+      return outcome.next === undefined || !operations.isOpen() ? Effect.succeed(total) : sweepFrom(outcome.next, total)
     })
 
   const run = operations.run(

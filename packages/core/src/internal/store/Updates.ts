@@ -1,11 +1,11 @@
 /**
  * Changing sessions: concurrent updates of one node share statements, each is
  * answered by itself, and every answer, a refusal included, brings the cache up to
- * date.
+ * date. A session that somebody else has locked does not hold up the others: its
+ * change waits in a lane of its own.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Session } from "../../Session.ts"
@@ -13,29 +13,26 @@ import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import {
   AttributeVersionMismatch,
-  type ReadError,
   SessionNotFound,
-  type SessionStoreUnavailable,
   SessionTooLarge,
   VersionMismatch,
   type WriteError
 } from "../../SessionError.ts"
-import type { SessionId } from "../../SessionId.ts"
 import type { SessionRow, Storage, WriteOutcome, WriteRequest } from "../../SessionStorage.ts"
-import type { Check, FindOptions, Mismatch, ModifyOptions, UpdateOptions } from "../../SessionStore.ts"
+import type { Check, Mismatch, UpdateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { type AnswerTime, SessionImpl } from "../SessionView.ts"
 import { applyAccepted, encodeChanges } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
 
-/** Changes that may wait, and that share a statement. */
+/** Changes that may wait, in each lane. */
 const maxPending = 20_000
+/** Changes that share a statement, and how long their values may be together, in characters: one large one shall not delay 255 others. */
 const maxBatch = 256
-/** `modify` starts over this often unless told otherwise. */
-const defaultRetries = 100
-/** The longest pause before `modify` starts over, in milliseconds. */
-const maxRetryDelay = 8
+const maxWeight = 1_048_576
+/** Sessions that are waited for at once, each with a connection. */
+const waitingLane = 4
 
 type UpdateFailure = WriteError | VersionMismatch | AttributeVersionMismatch
 
@@ -44,16 +41,11 @@ interface Change {
   readonly request: WriteRequest
 }
 
-export interface Writes {
+export interface Updates {
   readonly update: <C extends Check = "attributes">(
     session: Session,
     options?: UpdateOptions<C>
   ) => Effect.Effect<Session, WriteError | Mismatch<C>>
-  readonly modify: <E = never, R = never, C extends Check = "attributes">(
-    id: SessionId,
-    f: (session: Session) => Session | Effect.Effect<Session, E, R>,
-    options?: ModifyOptions<C>
-  ) => Effect.Effect<Session, E | ReadError | WriteError | Mismatch<C>, R>
   /** Waits until every update has been answered. */
   readonly drained: Effect.Effect<void>
   readonly pending: () => number
@@ -63,9 +55,8 @@ export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   settings: Settings,
-  operations: Operations,
-  get: (id: SessionId, options?: FindOptions) => Effect.Effect<Session, ReadError>
-): Effect.fn.Return<Writes, never, Scope.Scope> {
+  operations: Operations
+): Effect.fn.Return<Updates, never, Scope.Scope> {
   const { clock } = cache
 
   /** The session with this id as the row says, cached where that is allowed. */
@@ -148,44 +139,46 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
 
-  const send = (changes: ReadonlyArray<Change>): Effect.Effect<ReadonlyArray<Exit.Exit<Session, UpdateFailure>>> =>
-    Effect.suspend(() => {
-      const known = changes.map(refuseKnown)
-      if (!known.includes(undefined)) return Effect.succeed(known.filter((exit) => exit !== undefined))
-      return Effect.map(sendStatement(changes.filter((_, index) => known[index] === undefined)), (exits) => {
-        const answered = exits.values()
-        return known.map((exit) => exit ?? answered.next().value ?? missingAnswer)
+  /** Answers what needs no statement, and sends the rest with one. */
+  const send =
+    (statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>) =>
+    (changes: ReadonlyArray<Change>): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Busy, UpdateFailure>>> =>
+      Effect.suspend(() => {
+        const known = changes.map(refuseKnown)
+        const unknown = changes.filter((_, index) => known[index] === undefined)
+        if (unknown.length === 0) return Effect.succeed(known.map((exit) => exit ?? missingAnswer))
+        return Effect.map(sendAll(unknown, statement), (exits) => {
+          const answered = exits.values()
+          return known.map((exit) => exit ?? answered.next().value ?? missingAnswer)
+        })
       })
-    })
 
-  const sendStatement = (
-    changes: ReadonlyArray<Change>
-  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session, UpdateFailure>>> =>
+  const sendAll = (
+    changes: ReadonlyArray<Change>,
+    statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Busy, UpdateFailure>>> =>
     Effect.suspend(() => {
       const fills = changes.map(({ request }) => cache.fills.begin(request.key))
       const sentAt = clock.now()
-      const lost = (error: SessionStoreUnavailable) => {
-        if (error.outcome === "Unknown") {
-          for (const { request } of changes) cache.forget(request.key)
-        }
-        return changes.map(() => Exit.fail(error))
-      }
-      return storage.write(changes.map(({ request }) => request)).pipe(
+      const forgetAll = Effect.sync(() => {
+        for (const { request } of changes) cache.forget(request.key)
+      })
+      return statement(changes.map(({ request }) => request)).pipe(
         Effect.map(({ now, outcomes }) =>
           changes.map((change, index) => {
             const outcome = outcomes[index]
             const fill = fills[index]
-            return outcome === undefined || fill === undefined
-              ? missingAnswer
-              : settle(change, outcome, fill, { sentAt, now })
+            if (outcome === undefined || fill === undefined) return missingAnswer
+            return outcome._tag === "Busy" ? busyAnswer : settle(change, outcome, fill, { sentAt, now })
           })
         ),
-        Effect.catch((error) => Effect.sync(() => lost(error))),
-        Effect.onInterrupt(() =>
-          Effect.sync(() => {
-            for (const { request } of changes) cache.forget(request.key)
-          })
+        Effect.catch((error) =>
+          Effect.as(
+            error.outcome === "Unknown" ? forgetAll : Effect.void,
+            changes.map(() => Exit.fail(error))
+          )
         ),
+        Effect.onInterrupt(() => forgetAll),
         Effect.ensuring(
           Effect.sync(() => {
             for (const fill of fills) cache.fills.end(fill)
@@ -194,14 +187,26 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const coalescer = yield* Coalescer.make<Change, Session, UpdateFailure>({
-    operation: "update the session",
-    maxBatch,
-    maxPending,
-    concurrency: 1,
-    keyOf: ({ request }) => request.key,
-    send
-  })
+  const lane = (maxBatch: number, concurrency: number, statement: Parameters<typeof send>[0]) =>
+    Coalescer.make<Change, Session | Busy, UpdateFailure>({
+      operation: "update the session",
+      maxBatch,
+      maxPending,
+      maxWeight,
+      weigh: ({ request }) => request.set.reduce((sum, { value }) => sum + value.length, 0),
+      concurrency,
+      keyOf: ({ request }) => request.key,
+      send: send(statement)
+    })
+  const fast = yield* lane(maxBatch, 1, storage.tryWrite)
+  const waiting = yield* lane(1, waitingLane, storage.write)
+
+  const submit = (change: Change): Effect.Effect<Session, UpdateFailure> =>
+    Effect.flatMap(fast.submit(change), (answer) =>
+      isBusy(answer)
+        ? Effect.flatMap(waiting.submit(change), (late) => (isBusy(late) ? missingAnswer : Effect.succeed(late)))
+        : Effect.succeed(answer)
+    )
 
   const update = <C extends Check = "attributes">(
     session: Session,
@@ -212,44 +217,26 @@ export const make = Effect.fnUntraced(function* (
       if (!operations.isOpen()) return Effect.fail(operations.closed("update the session"))
       if (!changed.hasChanges) return Effect.succeed(session)
       const updated = Effect.flatMap(encodeChanges(changed, options, settings), (request) =>
-        coalescer.submit({ session: changed, request })
+        submit({ session: changed, request })
       )
       // The request asks for one kind of check only, so only that mismatch can be the answer.
       return updated as Effect.Effect<Session, WriteError | Mismatch<C>>
     })
 
-  // Racers of this node take turns by themselves; pauses are for those of other nodes.
-  const pause = (attempt: number): Effect.Effect<void> =>
-    attempt < 4
-      ? Effect.yieldNow
-      : Effect.flatMap(Random.next, (random) => Effect.sleep(random * Math.min(maxRetryDelay, attempt - 3)))
-
-  const modify: Writes["modify"] = <E, R, C extends Check>(
-    id: SessionId,
-    f: (session: Session) => Session | Effect.Effect<Session, E, R>,
-    options?: ModifyOptions<C>
-  ) => {
-    const retries = options?.retries ?? defaultRetries
-    const write = (session: Session, tries: number): Effect.Effect<Session, E | WriteError | Mismatch<C>, R> =>
-      Effect.catch(update(session, options), (error) =>
-        isMismatch(error) && tries < retries
-          ? Effect.andThen(pause(tries), attempt(error.current, tries + 1))
-          : Effect.fail(error)
-      )
-    const attempt = (session: Session, tries: number): Effect.Effect<Session, E | WriteError | Mismatch<C>, R> =>
-      Effect.suspend(() => {
-        const changed = f(session)
-        return Effect.isEffect(changed) ? Effect.flatMap(changed, (next) => write(next, tries)) : write(changed, tries)
-      })
-    return Effect.flatMap(get(id, options?.touch === false ? { touch: false } : undefined), (session) =>
-      attempt(session, 0)
-    )
+  return {
+    update,
+    drained: Effect.andThen(fast.drained, waiting.drained),
+    pending: () => fast.pending() + waiting.pending()
   }
-
-  return { update, modify, drained: coalescer.drained, pending: coalescer.pending }
 })
 
-const missingAnswer = Exit.die(new Error("the storage answered fewer changes than it was given"))
+/** The answer for a session that somebody else has locked. */
+interface Busy {
+  readonly _tag: "Busy"
+}
 
-const isMismatch = (error: { readonly _tag: string }): error is VersionMismatch | AttributeVersionMismatch =>
-  error._tag === "VersionMismatch" || error._tag === "AttributeVersionMismatch"
+const busy: Busy = { _tag: "Busy" }
+const busyAnswer = Exit.succeed(busy)
+const isBusy = (answer: Session | Busy): answer is Busy => answer === busy
+
+const missingAnswer = Exit.die(new Error("the storage answered fewer changes than it was given"))

@@ -1,0 +1,143 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import * as Coalescer from "../src/internal/Coalescer.ts"
+import { settle } from "./support/Coherence.ts"
+
+/** A coalescer of words whose batches wait at a gate; answers are the words in capitals. */
+const make = Effect.fnUntraced(function* (options: Partial<Coalescer.Options<string, string, string>> = {}) {
+  const batches: Array<ReadonlyArray<string>> = []
+  const gate = yield* Latch.make()
+  const coalescer = yield* Coalescer.make<string, string, string>({
+    operation: "shout",
+    maxBatch: 10,
+    maxPending: 20,
+    concurrency: 1,
+    send: (items) =>
+      Effect.sync(() => batches.push(items)).pipe(
+        Effect.andThen(gate.await),
+        Effect.as(items.map((item) => (item === "bad" ? Exit.fail("refused") : Exit.succeed(item.toUpperCase()))))
+      ),
+    ...options
+  })
+  const submit = (item: string) =>
+    Effect.tap(Effect.forkChild(coalescer.submit(item), { startImmediately: true }), settle)
+  return { batches, gate, coalescer, submit }
+})
+
+const all = <A, E>(fibers: ReadonlyArray<Fiber.Fiber<A, E>>) => Effect.forEach(fibers, Fiber.join)
+
+describe("Coalescer", () => {
+  it.effect("a lone request waits for nobody; those that come meanwhile share a batch, in order", () =>
+    Effect.gen(function* () {
+      const { batches, coalescer, gate, submit } = yield* make()
+      const first = yield* submit("a")
+      assert.deepStrictEqual(batches, [["a"]])
+      const others = [yield* submit("b"), yield* submit("c"), yield* submit("d")]
+      assert.strictEqual(coalescer.pending(), 3)
+      yield* gate.open
+      assert.strictEqual(yield* Fiber.join(first), "A")
+      assert.deepStrictEqual(yield* all(others), ["B", "C", "D"])
+      assert.deepStrictEqual(batches, [["a"], ["b", "c", "d"]])
+      assert.strictEqual(coalescer.pending(), 0)
+    })
+  )
+
+  it.effect("one that is refused fails nobody else", () =>
+    Effect.gen(function* () {
+      const { gate, submit } = yield* make()
+      const fibers = [yield* submit("a"), yield* submit("bad"), yield* submit("b")]
+      yield* gate.open
+      const results = yield* Effect.forEach(fibers, (fiber) => Effect.result(Fiber.join(fiber)))
+      assert.deepStrictEqual(results.map(({ _tag }) => _tag), ["Success", "Failure", "Success"])
+    })
+  )
+
+  it.effect("batches have a size, and as many are in flight as allowed", () =>
+    Effect.gen(function* () {
+      const { batches, gate, submit } = yield* make({ maxBatch: 2, concurrency: 2 })
+      const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e"], submit)
+      assert.deepStrictEqual(batches, [["a"], ["b"]])
+      yield* gate.open
+      assert.deepStrictEqual(yield* all(fibers), ["A", "B", "C", "D", "E"])
+      assert.isTrue(batches.every((batch) => batch.length <= 2))
+    })
+  )
+
+  it.effect("requests of one key never share a batch and keep their order; others overtake them", () =>
+    Effect.gen(function* () {
+      const { batches, gate, submit } = yield* make({ keyOf: (item) => item.slice(0, 1) })
+      const fibers = yield* Effect.forEach(["x0", "a1", "a2", "b1", "a3", "b2"], submit)
+      yield* gate.open
+      assert.deepStrictEqual(yield* all(fibers), ["X0", "A1", "A2", "B1", "A3", "B2"])
+      assert.deepStrictEqual(batches, [["x0"], ["a1", "b1"], ["a2", "b2"], ["a3"]])
+    })
+  )
+
+  it.effect("whoever comes when too many wait is refused at once, and nothing was sent for it", () =>
+    Effect.gen(function* () {
+      const { batches, coalescer, gate, submit } = yield* make({ maxPending: 2 })
+      const fibers = yield* Effect.forEach(["a", "b", "c"], submit)
+      const error = yield* Effect.flip(coalescer.submit("d"))
+      assert.deepInclude(error, { _tag: "SessionStoreUnavailable", reason: "Overloaded", outcome: "NotApplied" })
+      yield* gate.open
+      yield* all(fibers)
+      assert.notInclude(batches.flat(), "d")
+      assert.strictEqual(yield* coalescer.submit("e"), "E")
+    })
+  )
+
+  it.effect("an interruption takes back what was not sent, and leaves what was", () =>
+    Effect.gen(function* () {
+      const { batches, gate, submit } = yield* make()
+      const [sent, unsent, other] = [yield* submit("a"), yield* submit("b"), yield* submit("c")]
+      yield* Fiber.interrupt(unsent)
+      yield* Fiber.interrupt(sent)
+      yield* gate.open
+      assert.strictEqual(yield* Fiber.join(other), "C")
+      assert.deepStrictEqual(batches, [["a"], ["c"]])
+    })
+  )
+
+  it.effect("a batch that dies fails its own requests with an unknown outcome, and the next ones go on", () =>
+    Effect.gen(function* () {
+      const { coalescer } = yield* make({
+        send: (items) =>
+          items.includes("dies") ? Effect.die("broken") : Effect.succeed(items.map((item) => Exit.succeed(item)))
+      })
+      const error = yield* Effect.flip(coalescer.submit("dies"))
+      assert.deepInclude(error, { _tag: "SessionStoreUnavailable", outcome: "Unknown" })
+      assert.strictEqual(yield* coalescer.submit("fine"), "fine")
+    })
+  )
+
+  it.effect("drained waits for what is pending and in flight", () =>
+    Effect.gen(function* () {
+      const { coalescer, gate, submit } = yield* make()
+      yield* coalescer.drained
+      const fibers = yield* Effect.forEach(["a", "b"], submit)
+      const drained = yield* Effect.forkChild(coalescer.drained, { startImmediately: true })
+      yield* settle
+      assert.isUndefined(drained.pollUnsafe())
+      yield* gate.open
+      yield* Fiber.join(drained)
+      for (const fiber of fibers) assert.isDefined(fiber.pollUnsafe())
+    })
+  )
+
+  it.effect("when its scope closes: what was not sent is refused, what was sent is unknown, what comes is refused", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { batches, coalescer, submit } = yield* Scope.provide(make(), scope)
+      const [sent, unsent] = [yield* submit("a"), yield* submit("b")]
+      yield* Scope.close(scope, Exit.void)
+      assert.deepInclude(yield* Effect.flip(Fiber.join(sent)), { reason: "Closed", outcome: "Unknown" })
+      assert.deepInclude(yield* Effect.flip(Fiber.join(unsent)), { reason: "Closed", outcome: "NotApplied" })
+      assert.deepInclude(yield* Effect.flip(coalescer.submit("c")), { reason: "Closed", outcome: "NotApplied" })
+      assert.deepStrictEqual(batches, [["a"]])
+    })
+  )
+})

@@ -1,0 +1,90 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type Activity, TouchBuffer } from "../src/internal/TouchBuffer.ts"
+import { generate, SessionId } from "../src/SessionId.ts"
+
+const newKey = () => SessionId.key(generate())
+
+const used = (buffer: TouchBuffer, at: number, idleFlushBy = Infinity, key = newKey()): Activity => {
+  const activity = buffer.activity(key)
+  activity.touchedAt = at
+  buffer.queue(activity, at, idleFlushBy)
+  return activity
+}
+
+const make = () => new TouchBuffer(1_000, 1_000_000)
+
+describe("TouchBuffer", () => {
+  it("gathers for the interval, or for as long as the idle limit allows", () => {
+    const buffer = make()
+    const usual = used(buffer, 0)
+    const urgent = used(buffer, 0, 300)
+    assert.strictEqual(buffer.nextFlushAt, 300)
+    assert.deepStrictEqual(buffer.take(299, 10), [])
+    assert.deepStrictEqual(buffer.take(300, 10), [urgent])
+    assert.strictEqual(buffer.nextFlushAt, 1_000)
+    assert.deepStrictEqual(buffer.take(1_000, 10), [usual])
+    assert.strictEqual(buffer.nextFlushAt, Infinity)
+    assert.strictEqual(buffer.size, 0)
+    assert.deepStrictEqual([usual.queued, urgent.queued], [false, false])
+  })
+
+  it("says when the next flush is due earlier than before, and only then", () => {
+    const buffer = make()
+    let earlier = 0
+    buffer.onEarlier = () => earlier++
+    used(buffer, 0)
+    used(buffer, 10)
+    assert.strictEqual(earlier, 1)
+    used(buffer, 20, 500)
+    assert.strictEqual(earlier, 2)
+  })
+
+  it("hands out at most as many as asked for, and what is left stays due", () => {
+    const buffer = make()
+    for (let n = 0; n < 25; n++) used(buffer, n)
+    assert.lengthOf(buffer.take(2_000, 10), 10)
+    assert.isAtMost(buffer.nextFlushAt, 2_000)
+    assert.lengthOf(buffer.take(2_000, 10), 10)
+    assert.lengthOf(buffer.take(2_000, 10), 5)
+  })
+
+  it("keeps the mark of a session while its entry is forgotten and loaded again", () => {
+    const buffer = make()
+    const activity = used(buffer, 5)
+    assert.strictEqual(buffer.activity(activity.key), activity)
+    buffer.take(Infinity, 10)
+    assert.notStrictEqual(buffer.activity(activity.key), activity)
+  })
+
+  it("puts back what could not be written, without losing a use since then", () => {
+    const buffer = make()
+    const activity = used(buffer, 5)
+    const [taken] = buffer.take(Infinity, 10)
+    assert.strictEqual(taken, activity)
+    // The session is used again, through an entry that was made meanwhile.
+    const newer = used(buffer, 50, Infinity, activity.key)
+    buffer.putBack([activity], 100)
+    assert.strictEqual(buffer.size, 1)
+    const [again] = buffer.take(Infinity, 10)
+    assert.strictEqual(again, newer)
+    assert.strictEqual(again?.touchedAt, 50)
+  })
+
+  it("puts back what could not be written, and does not go back in time", () => {
+    const buffer = make()
+    const late = used(buffer, 80)
+    buffer.take(Infinity, 10)
+    const early = used(buffer, 50, Infinity, late.key)
+    buffer.putBack([late], 100)
+    assert.strictEqual(early.touchedAt, 80)
+  })
+
+  it("is due at the time that was given for what was put back", () => {
+    const buffer = make()
+    const activity = used(buffer, 5)
+    buffer.take(Infinity, 10)
+    buffer.putBack([activity], 77)
+    assert.strictEqual(buffer.nextFlushAt, 77)
+    assert.isTrue(activity.queued)
+  })
+})

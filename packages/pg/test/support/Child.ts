@@ -1,0 +1,63 @@
+/** Starts `nodeProcess.ts` and talks to it. */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { spawn } from "node:child_process"
+import { createInterface } from "node:readline"
+
+const Answer = Schema.fromJsonString(
+  Schema.Struct({
+    ready: Schema.optional(Schema.Boolean),
+    token: Schema.optional(Schema.String),
+    version: Schema.optional(Schema.Int)
+  })
+)
+
+/** A node in another process; it is killed when the scope closes. */
+export const child = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>) {
+  const running = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, ["--conditions=@effect-pg-session/source", `${import.meta.dirname}/nodeProcess.ts`], {
+        env: { ...process.env, NO_COLOR: "1", ...env },
+        stdio: ["pipe", "pipe", "pipe"]
+      })
+    ),
+    (process) => Effect.sync(() => process.kill("SIGKILL"))
+  )
+  let log = ""
+  running.stderr.setEncoding("utf8").on("data", (chunk: string) => (log += chunk))
+  const exited = new Promise<number | string>((resolve) => {
+    running.once("exit", (code, signal) => resolve(signal ?? code ?? "?"))
+  })
+  const lines = createInterface({ input: running.stdout })[Symbol.asyncIterator]()
+  /** The next answer; other lines are its log. */
+  const answer: Effect.Effect<typeof Answer.Type, Error> = Effect.suspend(() =>
+    Effect.flatMap(
+      Effect.promise(() => lines.next()),
+      ({ done, value }) => {
+        if (done === true) return Effect.fail(new Error(`the process ended: ${log}`))
+        const text = String(value)
+        if (text.startsWith("{")) return Effect.mapError(Schema.decodeUnknownEffect(Answer)(text), (error) => new Error(String(error)))
+        log += `${text}\n`
+        return answer
+      }
+    )
+  )
+  const send = (line: string) => Effect.sync(() => void running.stdin.write(`${line}\n`))
+  return {
+    answer,
+    send,
+    ask: (line: string) => Effect.andThen(send(line), answer),
+    signal: (name: NodeJS.Signals) => Effect.sync(() => running.kill(name)),
+    /** Its exit code, or the signal that ended it. */
+    exited: Effect.promise(() => exited),
+    log: Effect.sync(() => log)
+  }
+})
+
+/** The environment of a node on a schema. */
+export const environment = (url: Redacted.Redacted<string>, schema: string) => ({
+  DATABASE_URL: Redacted.value(url),
+  SESSION_SCHEMA_NAME: schema,
+  SESSION_MAX_CONNECTIONS: "2"
+})
