@@ -18,7 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
-import { type Fill, FillRegistry } from "./internal/FillRegistry.ts"
+import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./internal/FillRegistry.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
 import { type Proof, prove } from "./internal/Proof.ts"
 import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
@@ -172,8 +172,13 @@ export class Cache {
 
   /** An own operation on a session was acknowledged: older results in flight must not be cached, nor an older entry served. */
   acknowledge(key: SessionKey, version: bigint | undefined): void {
-    this.fills.announce(key, version)
     this.absent.forget(key)
+    this.supersede(key, version)
+  }
+
+  /** The session has this version now, or has ended (`undefined`): what is older must not be cached any more, nor served. */
+  supersede(key: SessionKey, version: bigint | undefined): void {
+    this.fills.announce(key, version)
     const entry = this.entries.entry(key)
     if (entry !== undefined && (version === undefined || entry.view.row.version < version)) this.drop(entry)
     this.watchers.signal(key)
@@ -196,7 +201,7 @@ export class Cache {
         for (const entry of this.entries.ofGroup(target.groupId)) this.drop(entry)
         break
       case "All":
-        this.fills.announceAll()
+        this.fills.announceEnd()
         this.clear()
     }
     // Those that were dropped, and those that are not in memory and so may be meant.
@@ -280,10 +285,6 @@ export class Cache {
     return this.absent.size
   }
 }
-
-const userOwner = (userId: string | undefined): string => `user ${userId}`
-const groupOwner = (groupId: string | undefined): string => `group ${groupId}`
-const ownersOf = ({ groupId, userId }: SessionRow) => [userOwner(userId), groupOwner(groupId)]
 
 /** The service: one cache per layer. */
 export class SessionCache extends Context.Service<SessionCache, Cache>()("@effect-pg-session/core/SessionCache") {

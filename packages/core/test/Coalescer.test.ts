@@ -3,8 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Coalescer from "../src/internal/Coalescer.ts"
+import { SessionStoreUnavailable } from "../src/SessionError.ts"
 import { settle } from "./support/Coherence.ts"
 
 /** A coalescer of words whose batches wait at a gate; answers are the words in capitals. */
@@ -138,6 +140,104 @@ describe("Coalescer", () => {
       assert.deepInclude(yield* Effect.flip(Fiber.join(unsent)), { reason: "Closed", outcome: "NotApplied" })
       assert.deepInclude(yield* Effect.flip(coalescer.submit("c")), { reason: "Closed", outcome: "NotApplied" })
       assert.deepStrictEqual(batches, [["a"]])
+    })
+  )
+
+  it.effect("a batch that dies is answered with an unknown outcome, and those who came meanwhile are served", () =>
+    Effect.gen(function* () {
+      const gate = yield* Latch.make()
+      const { coalescer, submit } = yield* make({
+        send: (items) =>
+          items.includes("dies")
+            ? Effect.andThen(gate.await, Effect.die("broken"))
+            : Effect.succeed(items.map((item) => Exit.succeed(item)))
+      })
+      const dying = yield* submit("dies")
+      const others = [yield* submit("a"), yield* submit("b")]
+      const drained = yield* Effect.forkChild(coalescer.drained, { startImmediately: true })
+      yield* gate.open
+      yield* settle
+      const error = yield* Effect.flip(Fiber.join(dying))
+      assert.deepInclude(error, { _tag: "SessionStoreUnavailable", reason: "DatabaseError", outcome: "Unknown" })
+      assert.deepStrictEqual(yield* all(others), ["a", "b"])
+      assert.strictEqual(coalescer.pending(), 0)
+      yield* Fiber.join(drained)
+    })
+  )
+
+  it.effect("serves everybody although every batch dies", () =>
+    Effect.gen(function* () {
+      const { coalescer } = yield* make({ maxBatch: 1, maxPending: 100, send: () => Effect.die("broken") })
+      const attempts = Array.from({ length: 50 }, (_, n) => Effect.flip(coalescer.submit(String(n))))
+      const errors = yield* Effect.all(attempts, { concurrency: "unbounded" })
+      assert.lengthOf(errors, 50)
+      assert.strictEqual(yield* Effect.map(Effect.flip(coalescer.submit("x")), String), String(errors[0]))
+      yield* coalescer.drained
+    })
+  )
+
+  it.effect("wakes up for whoever comes while it comes to rest, however many were served before", () =>
+    Effect.gen(function* () {
+      const hanging: Array<number> = []
+      // Batches that need no statement never wait: the scheduler stops the fiber where its budget of steps ends.
+      for (let length = 100; length < 700; length++) {
+        const scope = yield* Scope.make()
+        const gate = yield* Latch.make()
+        const quick = yield* Scope.provide(
+          Coalescer.make<string, string, never>({
+            operation: "shout",
+            maxBatch: 1,
+            maxPending: 1_000,
+            concurrency: 1,
+            send: (items) =>
+              Effect.as(items.includes("first") ? gate.await : Effect.void, items.map((item) => Exit.succeed(item)))
+          }),
+          scope
+        )
+        let served = 0
+        quick.submitUnsafe("first", () => {})
+        for (let n = 0; n < length; n++) quick.submitUnsafe("next", () => served++)
+        yield* gate.open
+        while (served < length) yield* Effect.yieldNow
+        let isServed = false
+        quick.submitUnsafe("late", () => {
+          isServed = true
+        })
+        for (let turn = 0; turn < 20 && !isServed; turn++) yield* Effect.yieldNow
+        if (!isServed) hanging.push(length)
+        yield* Scope.close(scope, Exit.void)
+      }
+      assert.deepStrictEqual(hanging, [])
+    })
+  )
+
+  it.effect("batches have a weight: whoever would make one too heavy waits for the next one", () =>
+    Effect.gen(function* () {
+      const { batches, gate, submit } = yield* make({ weigh: (item) => item.length, maxWeight: 4 })
+      const fibers = yield* Effect.forEach(["a", "bb", "cc", "d", "eeeeee", "f"], submit)
+      yield* gate.open
+      assert.deepStrictEqual(yield* all(fibers), ["A", "BB", "CC", "D", "EEEEEE", "F"])
+      assert.deepStrictEqual(batches, [["a"], ["bb", "cc"], ["d"], ["eeeeee"], ["f"]])
+    })
+  )
+
+  it.effect("those who are called back are answered when its scope closes, too, and whoever comes later", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { coalescer } = yield* Scope.provide(make(), scope)
+      const outcomes: Array<string> = []
+      const answer = (name: string) => (exit: Exit.Exit<string, string | SessionStoreUnavailable>) => {
+        const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+        outcomes.push(`${name} ${error instanceof SessionStoreUnavailable ? error.outcome : String(error)}`)
+      }
+      coalescer.submitUnsafe("sent", answer("sent"))
+      yield* settle
+      coalescer.submitUnsafe("unsent", answer("unsent"))
+      const takeBack = coalescer.submitUnsafe("taken back", answer("taken back"))
+      takeBack()
+      yield* Scope.close(scope, Exit.void)
+      coalescer.submitUnsafe("late", answer("late"))()
+      assert.deepStrictEqual(outcomes, ["unsent NotApplied", "sent Unknown", "late NotApplied"])
     })
   )
 })

@@ -37,7 +37,10 @@ const refused: ReadonlyArray<readonly [why: string, code: string]> = [
   ["what modify returns widens the attribute, data last", `session.pipe(Session.modify(Theme, () => "blue"))`],
   ["a value for create widens its attribute", `SessionAttribute.value(Theme, "blue")`],
   ["an initial value widens the schema", `SessionAttribute.make("a", Schema.Literal("x"), { initial: () => "y" })`],
-  ["AttributeNotFound is ignored", `Session.get(session, Theme) satisfies Effect.Effect<"light" | "dark", import("@effect-pg-session/core").AttributeInvalid>`],
+  [
+    "AttributeNotFound is ignored",
+    `Session.get(session, Theme) satisfies Effect.Effect<"light" | "dark", import("@effect-pg-session/core").AttributeInvalid>`
+  ],
   ["a text is taken for a user", `sessions.create("alice")`],
   ["a text is taken for an id", `sessions.get("id")`],
   ["a key is taken for an id", `sessions.get(session.key)`],
@@ -47,10 +50,13 @@ const refused: ReadonlyArray<readonly [why: string, code: string]> = [
   ["a session is changed in place", `session.version = 2n`],
   ["a decoded array is changed", `Effect.map(Session.get(session, Cart), (items) => items.push("x"))`],
   ["an unknown check", `sessions.update(session, { check: "version" })`],
-  ["a schema that needs a service", `SessionAttribute.make("a", Schema.String.pipe(Schema.decodeTo(Schema.String, { decode: SchemaGetter.transformEffect((s: string) => Effect.as(Clock, s)), encode: SchemaGetter.passthrough() })))
+  [
+    "a schema that needs a service",
+    `SessionAttribute.make("a", Schema.String.pipe(Schema.decodeTo(Schema.String, { decode: SchemaGetter.transformEffect((s: string) => Effect.as(Clock, s)), encode: SchemaGetter.passthrough() })))
 class Clock extends Context.Service<Clock, number>()("Clock") {}
 import * as Context from "effect/Context"
-import * as SchemaGetter from "effect/SchemaGetter"`]
+import * as SchemaGetter from "effect/SchemaGetter"`
+  ]
 ]
 
 /** The files among `sources` that do not compile. */
@@ -59,22 +65,32 @@ const failing = async (sources: ReadonlyArray<string>): Promise<ReadonlyArray<nu
   const directory = await mkdtemp(join(root, "node_modules", ".refused-by-types-"))
   try {
     await Promise.all(
-      sources.map((source, index) => writeFile(join(directory, `case${index}.ts`), `${prelude}export const result = ${source}\n`))
+      sources.map((source, index) =>
+        writeFile(join(directory, `case${index}.ts`), `${prelude}export const result = ${source}\n`)
+      )
     )
     const configuration = {
       extends: join(root, "tsconfig.base.json"),
-      compilerOptions: { noEmit: true, incremental: false, composite: false, rewriteRelativeImportExtensions: false, allowImportingTsExtensions: true },
+      compilerOptions: {
+        noEmit: true,
+        incremental: false,
+        composite: false,
+        rewriteRelativeImportExtensions: false,
+        allowImportingTsExtensions: true
+      },
       files: sources.map((_, index) => `case${index}.ts`)
     }
     await writeFile(join(directory, "tsconfig.json"), JSON.stringify(configuration))
     const output = await new Promise<string>((resolve) => {
-      execFile(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", directory], (_, stdout) => resolve(stdout))
+      execFile(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", directory], (_, stdout) =>
+        resolve(stdout)
+      )
     })
     const elsewhere = output.split("\n").filter((line) => line.includes("error TS") && !/case\d+\.ts\(\d+/.test(line))
     assert.deepStrictEqual(elsewhere, [], "only the cases may fail")
-    return [...new Set(Array.from(output.matchAll(/case(\d+)\.ts\(\d+,\d+\): error/g), ([, index]) => Number(index)))].sort(
-      (left, right) => left - right
-    )
+    return [
+      ...new Set(Array.from(output.matchAll(/case(\d+)\.ts\(\d+,\d+\): error/g), ([, index]) => Number(index)))
+    ].sort((left, right) => left - right)
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
@@ -84,5 +100,8 @@ it("refuses wrong programs, each of them, and no right one", async () => {
   const sources = [...accepted, ...refused.map(([, code]) => code)]
   const failed = new Set(await failing(sources))
   const name = (index: number) => refused[index - accepted.length]?.[0] ?? accepted[index]
-  assert.deepStrictEqual(sources.flatMap((_, index) => (failed.has(index) ? [name(index)] : [])), refused.map(([why]) => why))
+  assert.deepStrictEqual(
+    sources.flatMap((_, index) => (failed.has(index) ? [name(index)] : [])),
+    refused.map(([why]) => why)
+  )
 })

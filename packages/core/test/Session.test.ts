@@ -40,7 +40,7 @@ describe("Session, reading", () => {
       assert.deepStrictEqual(yield* Session.getOption(session, Cart), Option.none())
       const error = yield* Effect.flip(Session.get(session, Elevated))
       assert.strictEqual(error._tag, "AttributeNotFound")
-      assert.include(error.message, "\"elevated\"")
+      assert.include(error.message, '"elevated"')
       assert.deepStrictEqual(session.attributeNames, ["theme"])
     }))
 
@@ -163,7 +163,10 @@ describe("Session, changing", () => {
         [Session.setGroup(session, Option.none()), session.pipe(Session.setGroup(Option.none()))],
         [Session.setExpiresIn(session, "1 hour"), session.pipe(Session.setExpiresIn("1 hour"))],
         [Session.setIdleTimeout(session, "1 hour"), session.pipe(Session.setIdleTimeout("1 hour"))],
-        [yield* Session.modify(session, Cart, (c) => c, options), yield* session.pipe(Session.modify(Cart, (c) => c, options))]
+        [
+          yield* Session.modify(session, Cart, (c) => c, options),
+          yield* session.pipe(Session.modify(Cart, (c) => c, options))
+        ]
       ] as const
       for (const [first, last] of pairs) {
         assert.isTrue(Session.isSession(first) && Session.isSession(last))
@@ -183,12 +186,18 @@ describe("Session, changing", () => {
     Effect.gen(function* () {
       const session = yield* sessions.create(alice, { groupId: GroupId.make("g") })
       const changed = yield* sessions.update(
-        session.pipe(Session.setGroup(Option.none()), Session.setExpiresIn("2 hours"), Session.setIdleTimeout("Infinity"))
+        session.pipe(
+          Session.setGroup(Option.none()),
+          Session.setExpiresIn("2 hours"),
+          Session.setIdleTimeout("Infinity")
+        )
       )
       assert.deepStrictEqual(changed.groupId, Option.none())
       assert.isFalse(Duration.isFinite(changed.idleTimeout))
       assert.deepStrictEqual(yield* Session.remaining(changed), Duration.hours(2))
-      const again = yield* sessions.update(changed.pipe(Session.setGroup(Option.some(GroupId.make("h"))), Session.setIdleTimeout("5 minutes")))
+      const again = yield* sessions.update(
+        changed.pipe(Session.setGroup(Option.some(GroupId.make("h"))), Session.setIdleTimeout("5 minutes"))
+      )
       assert.deepStrictEqual(again.groupId, Option.some(GroupId.make("h")))
       assert.deepStrictEqual(yield* Session.remaining(again), Duration.minutes(5))
       yield* TestClock.adjust("1 minute")
@@ -229,7 +238,7 @@ describe("Session, changing", () => {
         assert.include(text, session.key.slice(0, 8))
         assert.notInclude(text, session.key)
         assert.notInclude(text, "hunter2")
-        assert.notInclude(text, "\"dark\"")
+        assert.notInclude(text, '"dark"')
       }
       assert.include(String(session), "version 1, attributes: cart, theme")
       assert.isTrue(Equal.equals(session, session))
@@ -253,7 +262,10 @@ describe("Session, types", () => {
       attributes: sessions.update(session, { check: "attributes" }),
       session: sessions.update(session, { check: "session", notify: false }),
       none: sessions.update(session, { check: "none" }),
-      modify: sessions.modify(session.id, Session.modify(Cart, (items) => [...items, "pen"])),
+      modify: sessions.modify(
+        session.id,
+        Session.modify(Cart, (items) => [...items, "pen"])
+      ),
       failing: sessions.modify(session.id, (s) => Effect.andThen(Effect.fail("no" as const), Effect.succeed(s)), {
         check: "none"
       })

@@ -3,6 +3,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { inspect } from "node:util"
 import { makeSettings, SessionConfig, type SessionOptions, type Settings } from "../src/SessionConfig.ts"
 import { SessionStore } from "../src/SessionStore.ts"
 
@@ -51,18 +52,19 @@ const durations = {
   shutdownTimeout: [10, 10 * minute]
 } as const satisfies Partial<Record<keyof Settings, readonly [number, number]>>
 
+const show = (value: unknown): string => String(value)
+
 /** What a wrong program in JavaScript could pass. */
 const wrong = (name: string, value: unknown): SessionOptions => Object.fromEntries([[name, value]])
 
 const refusal = (options: SessionOptions) => Effect.flip(makeSettings(options))
 
-const variable = (name: string): string => `SESSION_${name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+const variable = (name: string): string =>
+  `SESSION_${name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 
 const fromEnvironment = (env: Record<string, string>) =>
   Effect.flatMap(SessionConfig, Effect.succeed).pipe(
-    Effect.provide(
-      SessionConfig.layerConfig.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))))
-    )
+    Effect.provide(SessionConfig.layerConfig.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env)))))
   )
 
 describe("SessionConfig", () => {
@@ -80,22 +82,48 @@ describe("SessionConfig", () => {
       const roomy = { maxSessionBytes: 67_108_864, maxAttributeBytes: 1 }
       for (const value of [min, max]) {
         assert.strictEqual(Reflect.get(yield* makeSettings({ ...roomy, ...wrong(name, value) }), name), value)
-        const env = { SESSION_MAX_SESSION_BYTES: "67108864", SESSION_MAX_ATTRIBUTE_BYTES: "1", [variable(name)]: String(value) }
+        const env = {
+          SESSION_MAX_SESSION_BYTES: "67108864",
+          SESSION_MAX_ATTRIBUTE_BYTES: "1",
+          [variable(name)]: String(value)
+        }
         assert.strictEqual(Reflect.get(yield* fromEnvironment(env), name), value)
       }
-      for (const value of [min - 1, max + 1, 1.5, NaN, Infinity, -1, "5x", "", " ", "0x10", "1e2", null, true, {}, [], 5n]) {
+      for (const value of [
+        min - 1,
+        max + 1,
+        1.5,
+        NaN,
+        Infinity,
+        -1,
+        "5x",
+        "",
+        " ",
+        "0x10",
+        "1e2",
+        null,
+        true,
+        {},
+        [],
+        5n
+      ]) {
         const error = yield* refusal({ ...roomy, ...wrong(name, value) })
-        assert.strictEqual(error.setting, name, String(value))
+        assert.strictEqual(error.setting, name, inspect(value))
         assert.include(error.message, name)
         assert.include(error.message, `a whole number from ${min} to ${max}`)
-        assert.include(error.message, typeof value === "string" ? JSON.stringify(value) : String(value))
+        assert.include(error.message, typeof value === "string" ? JSON.stringify(value) : show(value))
       }
     })
   )
 
   it.effect.each(Object.entries(durations))("%j: durations in range, and nothing else", ([name, [min, max]]) =>
     Effect.gen(function* () {
-      for (const value of [min, Duration.millis(min), `${min} millis`, max === Infinity ? "Infinity" : Duration.millis(max)]) {
+      for (const value of [
+        min,
+        Duration.millis(min),
+        `${min} millis`,
+        max === Infinity ? "Infinity" : Duration.millis(max)
+      ]) {
         const resolved: unknown = Reflect.get(yield* makeSettings(wrong(name, value)), name)
         assert.oneOf(resolved, [min, max])
       }
@@ -103,7 +131,7 @@ describe("SessionConfig", () => {
       const tooMuch = max === Infinity ? [] : [max + 1, "Infinity", Infinity, Duration.infinity]
       for (const value of [min - 1, -1, 0, NaN, "soon", "", "5", null, true, {}, ...tooMuch]) {
         const error = yield* refusal(wrong(name, value))
-        assert.strictEqual(error.setting, name, String(value))
+        assert.strictEqual(error.setting, name, inspect(value))
         assert.include(error.allowed, Duration.format(Duration.millis(min)))
       }
       const error = yield* Effect.flip(fromEnvironment({ [variable(name)]: "soon" }))
@@ -142,9 +170,7 @@ describe("SessionConfig", () => {
 
   it.effect("a bad value fails the layer when it is built, before anything is started", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(
-        Effect.scoped(Layer.build(SessionStore.layerMemory({ cacheCapacity: 0 })))
-      )
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(SessionStore.layerMemory({ cacheCapacity: 0 }))))
       assert.strictEqual(error._tag, "InvalidSessionConfig")
       assert.include(error.message, "The setting cacheCapacity is 0, but must be a whole number from 1 to 10000000")
     })

@@ -6,7 +6,19 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import { inspect } from "node:util"
-import { GroupId, generate, hashOfToken, isStorableName, keyOfToken, keyPrefix, SessionId, SessionKey, UserId } from "../src/SessionId.ts"
+import {
+  GroupId,
+  generate,
+  hashOfToken,
+  isStorableName,
+  keyOfToken,
+  keyPrefix,
+  SessionId,
+  SessionKey,
+  UserId
+} from "../src/SessionId.ts"
+
+const show = (value: unknown): string => String(value)
 
 const textOf = (id: SessionId): string => Redacted.value(id)
 
@@ -53,7 +65,8 @@ describe("SessionId", () => {
       "A".repeat(1_000_000),
       `${"A".repeat(64)}\u{1F600}`
     ]
-    for (const each of refused) assert.isTrue(Option.isNone(SessionId.fromString(each)), JSON.stringify(each.slice(0, 70)))
+    for (const each of refused)
+      assert.isTrue(Option.isNone(SessionId.fromString(each)), JSON.stringify(each.slice(0, 70)))
   })
 
   it("is redacted however it is printed, and is not encoded to JSON", () => {
@@ -61,8 +74,8 @@ describe("SessionId", () => {
     const secret = textOf(id).slice(22)
     const key = textOf(id).slice(0, 22)
     const printed = [
-      String(id),
-      `${inspect(id, { depth: 10, showHidden: true })}`,
+      show(id),
+      inspect(id, { depth: 10, showHidden: true }),
       inspect({ nested: [id] }, { depth: 10, showHidden: true, customInspect: false }),
       JSON.stringify({ id }),
       String(Schema.encodeUnknownExit(Schema.toCodecJson(SessionId))(id)),
@@ -73,7 +86,9 @@ describe("SessionId", () => {
     assert.notInclude(printed, secret)
     assert.notInclude(printed, key)
     assert.isTrue(Exit.isFailure(Schema.encodeUnknownExit(Schema.toCodecJson(SessionId))(id)))
-    assert.isTrue(Exit.isFailure(Schema.encodeUnknownExit(Schema.toCodecJson(Schema.Struct({ id: SessionId })))({ id })))
+    assert.isTrue(
+      Exit.isFailure(Schema.encodeUnknownExit(Schema.toCodecJson(Schema.Struct({ id: SessionId })))({ id }))
+    )
   })
 
   it("says nothing of what it refused", () => {
@@ -110,7 +125,15 @@ describe("SessionId", () => {
 describe("SessionKey", () => {
   it("is 22 characters of base64url in one spelling", () => {
     assert.strictEqual(SessionKey.make("AAAAAAAAAAAAAAAAAAAAAA"), "AAAAAAAAAAAAAAAAAAAAAA")
-    for (const text of ["", "A", "A".repeat(21), "A".repeat(23), `${"A".repeat(21)}B`, `${"A".repeat(21)}=`, `${"A".repeat(21)}\n`]) {
+    for (const text of [
+      "",
+      "A",
+      "A".repeat(21),
+      "A".repeat(23),
+      `${"A".repeat(21)}B`,
+      `${"A".repeat(21)}=`,
+      `${"A".repeat(21)}\n`
+    ]) {
       assert.throws(() => SessionKey.make(text), undefined, undefined, JSON.stringify(text))
     }
   })
@@ -121,10 +144,27 @@ describe.each([
   ["GroupId", GroupId]
 ] as const)("%s", (_, schema) => {
   it("is 1 to 255 characters that PostgreSQL's text can hold", () => {
-    for (const text of ["a", "é", "\u{1F600}", "a b", "'; drop table sessions; --", "__proto__", "x".repeat(255), "\u{1F600}".repeat(127)]) {
+    for (const text of [
+      "a",
+      "é",
+      "\u{1F600}",
+      "a b",
+      "'; drop table sessions; --",
+      "__proto__",
+      "x".repeat(255),
+      "\u{1F600}".repeat(127)
+    ]) {
       assert.strictEqual(schema.make(text), text)
     }
-    for (const text of ["", "x".repeat(256), "\u{1F600}".repeat(128), "a\u0000", "\ud800", "a\udc00b", "\udc00\ud800"]) {
+    for (const text of [
+      "",
+      "x".repeat(256),
+      "\u{1F600}".repeat(128),
+      "a\u0000",
+      "\ud800",
+      "a\udc00b",
+      "\udc00\ud800"
+    ]) {
       assert.throws(() => schema.make(text), undefined, undefined, JSON.stringify(text.slice(0, 10)))
       assert.isFalse(isStorableName(text))
     }

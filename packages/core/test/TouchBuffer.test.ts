@@ -87,4 +87,49 @@ describe("TouchBuffer", () => {
     assert.strictEqual(buffer.nextFlushAt, 77)
     assert.isTrue(activity.queued)
   })
+
+  it("merges marks that were made on different entries of a session, whichever comes first", () => {
+    const key = newKey()
+    for (const [first, second] of [[1, 2], [2, 1]] as const) {
+      const buffer = make()
+      const [waiting, other] = [buffer.activity(key), buffer.activity(key)]
+      waiting.touchedAt = first
+      buffer.queue(waiting, first, Infinity)
+      other.touchedAt = second
+      buffer.queue(other, second, 50)
+      assert.strictEqual(buffer.size, 1)
+      assert.isFalse(other.queued, "its next use must be queued, too")
+      assert.strictEqual(buffer.nextFlushAt, 50)
+      assert.deepStrictEqual(buffer.take(50, 10), [waiting])
+      assert.strictEqual(waiting.touchedAt, 2)
+    }
+  })
+
+  it("is due at once when it is full, whatever is due", () => {
+    const buffer = new TouchBuffer(1_000, 3)
+    used(buffer, 0)
+    used(buffer, 0)
+    assert.strictEqual(buffer.nextFlushAt, 1_000)
+    used(buffer, 0)
+    assert.isBelow(buffer.nextFlushAt, 0)
+    assert.lengthOf(buffer.take(0, 10), 3)
+    assert.strictEqual(buffer.nextFlushAt, Infinity)
+  })
+
+  it("is due at the time that was given when it is full of what could not be written", () => {
+    const buffer = new TouchBuffer(1_000, 3)
+    let earlier = 0
+    const all = [used(buffer, 0), used(buffer, 0), used(buffer, 0)]
+    buffer.onEarlier = () => earlier++
+    buffer.take(0, 10)
+    buffer.putBack(all, 500)
+    assert.strictEqual(buffer.nextFlushAt, 500)
+    assert.strictEqual(earlier, 1)
+    used(buffer, 100)
+    assert.strictEqual(buffer.nextFlushAt, 500)
+    assert.isFalse(buffer.isFull)
+    used(buffer, 100)
+    used(buffer, 100)
+    assert.isTrue(buffer.isFull, "twice its capacity")
+  })
 })

@@ -38,7 +38,10 @@ export interface ListenSettings {
 export interface ConnectionOptions {
   /** `postgres://user:password@host:port/database`. What it leaves out is PgClient's default. */
   readonly url?: Redacted.Redacted | undefined
-  /** How many connections queries may use; the listener has one of its own. Default 10. */
+  /**
+   * How many connections statements may use. A node has two more: one for the listener, and one for the beats, which is
+   * joined by a second one while it does not answer. Default 10.
+   */
   readonly maxConnections?: number | undefined
   /** How many are kept open when nothing is to do. Default 0. */
   readonly minConnections?: number | undefined
@@ -55,7 +58,10 @@ export interface ConnectionOptions {
 /** Everything that `PgSession.layer` takes; all is optional but a way to find the database. */
 export interface PgSessionOptions extends SessionOptions, SchemaSettings, ListenSettings, ConnectionOptions {}
 
-/** Everything that `PgSession.layerFromClient` takes. */
+/**
+ * Everything that `PgSession.layerFromClient` takes. A node has two connections beside the client's pool: one for the
+ * listener, and one for the beats, which is joined by a second one while it does not answer.
+ */
 export interface PgSessionClientOptions extends SessionOptions, SchemaSettings, ListenSettings {}
 
 interface PgSettings {

@@ -102,11 +102,7 @@ export const schemaSql = (options?: SchemaOptions): string => {
   const statements = [
     Schema.createSchema(names),
     ...Schema.migrations.flatMap((migration) => migration.statements(names)),
-    `create table if not exists ${names.migrations} (
-  migration_id integer primary key,
-  created_at timestamp with time zone not null default now(),
-  name text not null
-)`,
+    createMigrationsTable(names),
     ...Schema.migrations.map(
       ({ id, name }) =>
         `insert into ${names.migrations} (migration_id, name) values (${id}, ${literal(name)}) on conflict do nothing`
@@ -115,6 +111,14 @@ export const schemaSql = (options?: SchemaOptions): string => {
   return statements.map((statement) => `${statement};\n`).join("\n")
 }
 
+/** The migrator's own table. */
+const createMigrationsTable = (names: Names.Names): string =>
+  `create table if not exists ${names.migrations} (
+  migration_id integer primary key,
+  created_at timestamp with time zone not null default now(),
+  name text not null
+)`
+
 /** Everything below runs in one transaction. */
 const create = Effect.fnUntraced(function* (names: Names.Names) {
   const sql = yield* SqlClient.SqlClient
@@ -122,6 +126,8 @@ const create = Effect.fnUntraced(function* (names: Names.Names) {
   const missing = yield* findMissing(names)
   if (missing.length === 0) return
   if (missing.some(({ kind }) => kind === "schema")) yield* sql.unsafe(Schema.createSchema(names))
+  // The migrator would hide why it cannot create it: it looks for the table again, in the transaction that has just failed.
+  yield* sql.unsafe(createMigrationsTable(names))
   yield* Migrator.make({})({
     loader: Migrator.fromRecord(
       Object.fromEntries(

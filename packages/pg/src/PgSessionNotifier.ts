@@ -6,8 +6,8 @@
  * subscription is one dedicated connection that fails as a whole and never
  * reconnects by itself: who opens another must look for what was missed.
  *
- * Beats go the way of every write, through the pool that queries use, and commit
- * a row together with their notification.
+ * Beats go the way of every write, but on a connection of their own, so that they do not wait behind a burst of
+ * statements; they commit a row together with their notification.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { PgClient } from "@effect/sql-pg"
@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import { Database } from "./internal/Database.ts"
 import type { Statements } from "./internal/Database.ts"
 import { defaultApplicationName } from "./internal/DatabaseLive.ts"
+import * as Endpoint from "./internal/Endpoint.ts"
 import * as Listener from "./internal/Listener.ts"
 import { beatHead, parse } from "./internal/NotificationPayload.ts"
 import * as ServerIdentity from "./internal/ServerIdentity.ts"
@@ -97,7 +98,7 @@ const make = Effect.fnUntraced(function* (
     probed
       ? Effect.void
       : Effect.map(
-          identify((expression) => database.read("identify the server", `select ${expression}`, [])),
+          identify((expression) => database.reserved.read("identify the server", `select ${expression}`, [])),
           () => {
             probed = true
           }
@@ -129,7 +130,7 @@ const make = Effect.fnUntraced(function* (
 
   const beat = (node: string, nonce: string) =>
     Effect.suspend(() =>
-      database.write("send a beat", beatSql(names.beats, ServerIdentity.expressions[level]), [
+      database.reserved.write("send a beat", beatSql(names.beats, ServerIdentity.expressions[level]), [
         node,
         nonce,
         names.channel
@@ -182,7 +183,8 @@ const poolerWarning =
   "The session listener's connection goes through a pooler. In transaction mode it hears nothing: set listenUrl to the server's own URL"
 
 const connectionOf = ({ connection, listenUrl }: Options): PgConnection.Config => {
-  const applicationName = `${connection.applicationName ?? defaultApplicationName} listener`
+  const named = Endpoint.applicationName(connection) ?? Endpoint.applicationName({ url: listenUrl })
+  const applicationName = `${named ?? defaultApplicationName} listener`
   const keepAlive = connection.keepAlive ?? defaultKeepAlive
   const behindPooler = connection.prepare === false && listenUrl === undefined
   const startupParameters = {

@@ -1,6 +1,6 @@
 /**
  * `SessionStorage` on PostgreSQL: one row per session, one statement per
- * operation. What each statement promises is said in its module in
+ * operation; the ending of very many sessions takes several. What each statement promises is said in its module in
  * `internal/sql`; what all of them promise is the contract of the port. The
  * tables and functions are those of `PgSessionMigrations`.
  */
@@ -26,7 +26,8 @@ export const make = (database: Statements): Storage => {
   const revalidate = Read.revalidateSql(names)
   const create = Create.createSql(names)
   const rotate = Create.rotateSql(names)
-  const write = Write.sql(names)
+  const write = Write.sql(names, "wait")
+  const tryWrite = Write.sql(names, "skip")
   const touch = Touch.sql(names)
   const deletes = Delete.sqls(names)
   const deleteAttribute = Delete.attributeSql(names)
@@ -58,6 +59,10 @@ export const make = (database: Statements): Storage => {
       database
         .write("update the session", write, Write.parameters(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decode(rows, requests.length))),
+    tryWrite: (requests) =>
+      database
+        .write("update the session", tryWrite, Write.parameters(requests))
+        .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decodeTry(rows, requests.length))),
     touch: (touches) =>
       database
         .write("record last accesses", touch, Touch.parameters(touches))

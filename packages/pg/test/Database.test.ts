@@ -100,6 +100,22 @@ describe("Database, sessions of its own pool", () => {
   )
 
   test(
+    "are called what the URL says, unless the settings say something else",
+    Effect.gen(function* () {
+      const url = new URL(Redacted.value(databaseUrl))
+      url.searchParams.set("application_name", "shop")
+      const connection = { url: Redacted.make(url.href) }
+      const name = (settings: DatabaseLive.ConnectionSettings) =>
+        Effect.flatMap(pool(settings), (database) =>
+          Effect.map(database.read("look", "select current_setting('application_name')", []), ([row]) => row?.[0])
+        )
+      assert.strictEqual(yield* name(connection), "shop")
+      assert.strictEqual(yield* name({ ...connection, startupParameters: { Application_Name: "named" } }), "named")
+      assert.strictEqual(yield* name({ ...connection, applicationName: "own" }), "own")
+    })
+  )
+
+  test(
     "are refused where nothing can be written",
     Effect.gen(function* () {
       const refused = (parameters: Readonly<Record<string, string>>) =>

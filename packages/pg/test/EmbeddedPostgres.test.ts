@@ -5,7 +5,9 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
-import { existsSync, readFileSync } from "node:fs"
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { EmbeddedPostgres, EmbeddedPostgresError, TcpProxy } from "../src/testing/index.ts"
 import { waitUntil } from "../src/testing/internal/RealTime.ts"
@@ -121,6 +123,35 @@ describe("EmbeddedPostgres", () => {
       assert.isTrue(isAlive(pid))
       owner.kill("SIGKILL")
       assert.isTrue(yield* gone(pid, dataDirectory))
+    })
+  )
+})
+
+describe("an owner that is killed while it makes the data directory", () => {
+  it.live.each([0, 20, 50, 100, 200])("leaves nothing, %s ms after the beginning", (millis) =>
+    Effect.gen(function* () {
+      const parent = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "killed-owner-"))),
+        (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+      )
+      chmodSync(parent, 0o777)
+      const owner = spawn(
+        process.execPath,
+        ["--conditions=@effect-pg-session/source", `${import.meta.dirname}/support/owner.ts`, "running"],
+        { stdio: "ignore", env: { ...process.env, TMPDIR: parent } }
+      )
+      // The password is written just before initdb starts.
+      const begun = Effect.sync(() => readdirSync(parent).some((name) => existsSync(join(parent, name, "password"))))
+      assert.isTrue(yield* waitUntil(begun, "20 seconds"))
+      yield* Effect.sleep(millis)
+      owner.kill("SIGKILL")
+      yield* waitUntil(
+        Effect.sync(() => readdirSync(parent).length === 0),
+        "15 seconds"
+      )
+      // What still ran would make it again.
+      yield* Effect.sleep(300)
+      assert.deepStrictEqual(readdirSync(parent), [])
     })
   )
 })

@@ -9,14 +9,19 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import { SqlClient } from "effect/sql/SqlClient"
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { Database } from "../src/internal/Database.ts"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as Names from "../src/internal/Names.ts"
+import * as PgSessionMigrations from "../src/PgSessionMigrations.ts"
 import * as PgSessionNotifier from "../src/PgSessionNotifier.ts"
+import * as PgSessionStorage from "../src/PgSessionStorage.ts"
 import { EmbeddedPostgres, PgBouncer, TcpProxy } from "../src/testing/index.ts"
 import { eventually, standby } from "./support/Faults.ts"
+import { aSession } from "./support/StorageFixture.ts"
 import { databaseUrl, TestDatabase } from "./support/TestDatabase.ts"
 
 type Options = Omit<PgSessionNotifier.Options, "connection"> & {
@@ -153,7 +158,7 @@ describe("PgSessionNotifier", () => {
         "1",
         "1C",
         "1C;;;",
-        "9A",
+        "A",
         "1U",
         "\u{1f4a3}".repeat(1_900),
         "x".repeat(7_999),
@@ -171,6 +176,76 @@ describe("PgSessionNotifier", () => {
       )
     })
   )
+
+  test(
+    "its connections have the application's name, which the URL may say",
+    Effect.gen(function* () {
+      const { notifier, sql } = yield* setUp
+      const named = (url: Redacted.Redacted, name: string) => {
+        const changed = new URL(Redacted.value(url))
+        changed.searchParams.set("application_name", name)
+        return Redacted.make(changed.href)
+      }
+      const names = Effect.map(
+        sql`select distinct application_name from pg_stat_activity where application_name ~ '^(shop|own|direct)' order by 1`
+          .values,
+        (rows) => rows.map(([name]) => name)
+      )
+      const url = named(databaseUrl, "shop")
+      for (const [options, expected] of [
+        [{ connection: { url } }, ["shop beats", "shop listener"]],
+        [{ connection: { url, applicationName: "own" } }, ["own beats", "own listener"]],
+        [{ connection: { url: databaseUrl }, listenUrl: named(databaseUrl, "direct") }, ["direct listener"]]
+      ] as const) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const { beat, connect } = yield* notifier(options)
+            yield* connect
+            yield* beat("node", "nonce")
+            assert.deepStrictEqual(yield* names, [...expected])
+          })
+        )
+        yield* eventually(Effect.map(names, (found) => found.length === 0))
+      }
+    })
+  )
+
+  for (const kind of ["own pool", "the application's client"]) {
+    test(
+      `a beat does not wait behind a storm of other statements (${kind})`,
+      Effect.gen(function* () {
+        const { names } = yield* setUp
+        const client = yield* PgClient.PgClient
+        yield* Effect.provideService(PgSessionMigrations.run(names), SqlClient, client)
+        const connection = { url: databaseUrl, maxConnections: 4 }
+        const database =
+          kind === "own pool"
+            ? yield* DatabaseLive.make({ names, statementTimeout: "20 seconds", connection })
+            : yield* DatabaseLive.fromClient(client, { names, statementTimeout: "20 seconds" })
+        const storage = PgSessionStorage.make(database)
+        const { beat } = yield* PgSessionNotifier.layer({ connection }).pipe(
+          Layer.provide(Layer.succeed(Database, database)),
+          Layer.build,
+          Effect.map((context) => Context.get(context, SessionNotifier))
+        )
+        let created = 0
+        const storm = yield* Effect.forEach(
+          Array.from({ length: 3_000 }),
+          () =>
+            Effect.map(storage.create(aSession()), () => {
+              created++
+            }),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
+        yield* eventually(Effect.sync(() => created > 0))
+        yield* beat("node", "nonce")
+        const before = created
+        yield* Fiber.join(storm)
+        assert.strictEqual(created, 3_000)
+        assert.isBelow(before, 2_900)
+      })
+    )
+  }
 
   test(
     "a listener whose backend is ended fails at once, and another one can be opened",
@@ -247,7 +322,7 @@ describe("PgSessionNotifier on a silent network", () => {
       )
       yield* use({ notifier, proxy })
       const [, millis] = yield* elapsed(Scope.close(scope, Exit.void))
-      assert.isBelow(millis, 12_000)
+      assert.isBelow(millis, 2_500)
       yield* proxy.resume
       yield* eventually(Effect.map(proxy.connections, (open) => open === 0))
     })
@@ -310,7 +385,7 @@ describe("PgSessionNotifier on a silent network", () => {
       assert.strictEqual(error.reason, "Timeout")
       assert.isBelow(millis, 3_000)
       const [, closing] = yield* elapsed(Scope.close(scope, Exit.void))
-      assert.isBelow(closing, 12_000)
+      assert.isBelow(closing, 2_500)
     })
   )
 })

@@ -4,7 +4,6 @@ import { GroupId } from "@effect-pg-session/core"
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as Names from "../src/internal/Names.ts"
 import { maxPayloadBytes } from "../src/internal/NotificationPayload.ts"
@@ -22,7 +21,8 @@ import {
   newHash,
   newKey,
   newUser,
-  storageOn
+  storageOn,
+  whileLocked
 } from "./support/StorageFixture.ts"
 
 const times = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, index) => index)
@@ -34,30 +34,6 @@ const accepted = (outcome: WriteOutcome | undefined) => {
 
 const changesIn = (notices: ReadonlyArray<Notice>): ReadonlyArray<Change> =>
   notices.flatMap((notice) => (notice._tag === "Changes" ? notice.changes : []))
-
-/** Changes a row by hand in a transaction, runs `during` once somebody waits for it, and commits. */
-const whileLocked = <A, E, E2 = never, R = never>(
-  row: SessionRow,
-  assignments: string,
-  waiting: Effect.Effect<A, E>,
-  during: Effect.Effect<unknown, E2, R> = Effect.void
-) =>
-  Effect.gen(function* () {
-    const { query, sql } = yield* Fixture
-    const fiber = yield* Effect.gen(function* () {
-      yield* query(`update @sessions set ${assignments} where key = $1`, [row.key])
-      const [[backend] = []] = yield* query("select pg_backend_pid()")
-      const fiber = yield* Effect.forkChild(waiting, { startImmediately: true })
-      const blocked = Effect.map(
-        query("select count(*)::int from pg_stat_activity a where $1::int = any(pg_blocking_pids(a.pid))", [backend]),
-        ([row]) => row?.[0] !== 0
-      )
-      yield* Effect.repeat(Effect.delay(blocked, 2), { until: (is) => is })
-      yield* during
-      return fiber
-    }).pipe(sql.withTransaction)
-    return yield* Fiber.join(fiber)
-  })
 
 /** Waits until the database's clock is beyond a point in time. */
 const until = (time: number) =>
@@ -106,7 +82,7 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage", (it) => 
         "select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass",
         [names.sessions]
       )
-      assert.lengthOf(definitions, 4)
+      assert.lengthOf(definitions, 3)
       for (const [definition] of definitions) assert.notMatch(String(definition), /last_accessed_at|version/)
     })
   )

@@ -13,6 +13,7 @@ import { SessionStoreUnavailable, type UnavailableReason } from "../SessionError
 import { Backlog, type Waiting } from "./Backlog.ts"
 
 interface Pending<Item, A, E> extends Waiting<Item> {
+  readonly since: number
   /** Whom to tell; `undefined` once it was taken back. */
   resume: ((exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) | undefined
 }
@@ -29,6 +30,8 @@ export interface Options<Item, A, E> {
   readonly maxPending: number
   /** How many batches may be in flight. */
   readonly concurrency: number
+  /** A request whose turn comes later than this is not sent but fails with `Timeout`: an outage must not be waited for one batch after the other. */
+  readonly patience?: { readonly millis: number; readonly now: () => number } | undefined
   /** Requests with the same key never share a batch, and keep their order. `undefined`: no such rule. */
   readonly keyOf?: ((item: Item) => string) | undefined
   /**
@@ -77,6 +80,18 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     })
   )
 
+  /** Refuses those that have waited too long. */
+  const inTime = (batch: Array<Pending<Item, A, E>>): Array<Pending<Item, A, E>> => {
+    const { patience } = options
+    if (patience === undefined) return batch
+    const deadline = patience.now() - patience.millis
+    return batch.filter((pending) => {
+      if (pending.since > deadline) return true
+      pending.resume?.(unavailable("Timeout", "NotApplied", `it was not its turn within ${patience.millis} ms`))
+      return false
+    })
+  }
+
   const settle = (
     batch: ReadonlyArray<Pending<Item, A, E>>,
     exit: Exit.Exit<ReadonlyArray<Exit.Exit<A, E>>>
@@ -92,7 +107,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
 
   const runBatches: Effect.Effect<void> = Effect.gen(function* () {
     while (backlog.size > 0) {
-      const batch = backlog.take(options.maxBatch, weigh, options.maxWeight ?? Infinity)
+      const batch = inTime(backlog.take(options.maxBatch, weigh, options.maxWeight ?? Infinity))
+      if (batch.length === 0) continue
       yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
     }
   }).pipe(
@@ -126,7 +142,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       resume(unavailable("Overloaded", "NotApplied", `${backlog.size} requests are waiting already`))
       return nothing
     }
-    const pending: Pending<Item, A, E> = { item, key: options.keyOf?.(item), state: "Waiting", resume }
+    const since = options.patience?.now() ?? 0
+    const pending: Pending<Item, A, E> = { item, key: options.keyOf?.(item), state: "Waiting", since, resume }
     backlog.add(pending)
     start()
     return () => {

@@ -8,6 +8,18 @@
  */
 import type { SessionKey } from "../SessionId.ts"
 
+/** Whose a session is. */
+export interface Owned {
+  readonly version: bigint
+  readonly userId: string | undefined
+  readonly groupId: string | undefined
+}
+
+/** The names under which notices speak of many sessions. */
+export const userOwner = (userId: string | undefined): string => `user ${userId}`
+export const groupOwner = (groupId: string | undefined): string => `group ${groupId}`
+export const ownersOf = ({ groupId, userId }: Owned): ReadonlyArray<string> => [userOwner(userId), groupOwner(groupId)]
+
 /** One operation in flight. */
 export class Fill {
   readonly key: SessionKey
@@ -18,6 +30,8 @@ export class Fill {
   gone = false
   /** Users and groups about whom something was announced since; see {@link FillRegistry.announceOwner}. */
   owners: Set<string> | undefined = undefined
+  /** The end of everything was announced since the operation began. */
+  allEnded = false
 
   constructor(key: SessionKey, epoch: number) {
     this.key = key
@@ -71,6 +85,14 @@ export class FillRegistry {
     }
   }
 
+  /** The end of all sessions was announced. */
+  announceEnd(): void {
+    this.announceAll()
+    for (const fills of this.fills.values()) {
+      for (const fill of fills) fill.allEnded = true
+    }
+  }
+
   /** Something was said about everything, or notices may have been missed: nothing in flight may be cached. */
   announceAll(): void {
     this.epoch++
@@ -80,7 +102,14 @@ export class FillRegistry {
   admits(fill: Fill, version: bigint, owners: ReadonlyArray<string> = []): boolean {
     if (!this.isCurrent(fill) || fill.gone) return false
     if (fill.announced !== undefined && fill.announced > version) return false
-    return fill.owners === undefined || !owners.some((owner) => fill.owners?.has(owner))
+    return !isNamed(fill, owners)
+  }
+
+  /** Whether an ending was announced, since the operation began, that may be that of the session which it found. */
+  mayHaveEnded(fill: Fill, row: Owned): boolean {
+    if (fill.gone || fill.allEnded || isNamed(fill, ownersOf(row))) return true
+    // Its owners may be others by now.
+    return fill.owners !== undefined && fill.announced !== undefined && fill.announced > row.version
   }
 
   /** Whether "there is no such session" may be remembered. */
@@ -100,3 +129,6 @@ export class FillRegistry {
     return size
   }
 }
+
+const isNamed = ({ owners: named }: Fill, owners: ReadonlyArray<string>): boolean =>
+  named !== undefined && owners.some((owner) => named.has(owner))

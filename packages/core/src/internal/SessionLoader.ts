@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { Cache } from "../SessionCache.ts"
+import type { Settings } from "../SessionConfig.ts"
 import type { SessionStoreUnavailable } from "../SessionError.ts"
 import { keyOfToken, type SessionKey } from "../SessionId.ts"
 import type { Storage } from "../SessionStorage.ts"
@@ -20,6 +21,8 @@ import type { Fill } from "./FillRegistry.ts"
 export interface Loaded {
   /** `undefined`: there is no such session. */
   readonly entry: Entry | undefined
+  /** Something was said meanwhile by which the session may have ended: better ask again. */
+  readonly overtaken: boolean
   /** When its statement was sent, on this node's clock. */
   readonly sentAt: number
 }
@@ -47,7 +50,8 @@ const maxPending = 20_000
 
 export const make = Effect.fnUntraced(function* (
   cache: Cache,
-  storage: Storage
+  storage: Storage,
+  settings: Settings
 ): Effect.fn.Return<SessionLoader, never, Scope.Scope> {
   const loads = new Map<SessionKey, Load>()
 
@@ -58,10 +62,13 @@ export const make = Effect.fnUntraced(function* (
     time: { sentAt: number; now: number }
   ): Loaded => {
     const entry = rows.get(load.key)
+    const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry.view.row)
     if (entry === undefined || cache.verify(entry, load.token)._tag !== "Accepted") {
       cache.admitAbsence(fill, load.token, time)
     }
-    return { entry, sentAt: time.sentAt }
+    // Who has ended never comes back: whatever else says so must not be served after this.
+    if (entry === undefined) cache.supersede(load.key, undefined)
+    return { entry, overtaken, sentAt: time.sentAt }
   }
 
   const send = (batch: ReadonlyArray<Load>): Effect.Effect<ReadonlyArray<Exit.Exit<Loaded, SessionStoreUnavailable>>> =>
@@ -80,7 +87,7 @@ export const make = Effect.fnUntraced(function* (
           return batch.map((load, index) => {
             const fill = fills[index]
             return fill === undefined
-              ? Exit.succeed({ entry: undefined, sentAt })
+              ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
               : Exit.succeed(settle(load, fill, entries, time))
           })
         }),
@@ -101,6 +108,7 @@ export const make = Effect.fnUntraced(function* (
     maxBatch,
     maxPending,
     concurrency,
+    patience: { millis: settings.statementTimeout, now: () => cache.clock.now() },
     send
   })
 

@@ -120,7 +120,7 @@ export const fromConfig = <S extends object>(
   return Config.all(configs) as Config.Config<{ readonly [Name in keyof S]?: never }>
 }
 
-const constantCase = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+const constantCase = (name: string): string => name.replaceAll(/([a-z0-9])([A-Z])/g, "$1_$2").toUpperCase()
 
 const print = (input: unknown): string => {
   if (Redacted.isRedacted(input)) return "<redacted>"

@@ -125,8 +125,9 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  // Also where none was known: what has been loaded without a listener may be from another server.
   const meet = (server: Connection["server"]): void => {
-    if (identity !== undefined && identity !== server.identity) cache.forgetAll({ _tag: "All" })
+    if (identity !== server.identity) cache.forgetAll({ _tag: "All" })
     identity = server.identity
   }
 

@@ -88,24 +88,26 @@ describe("a load that was overtaken", () => {
         yield* end(a, id)
         yield* settle
         yield* pause.resume
-        assert.strictEqual(yield* Fiber.join(reader), "old")
+        assert.isUndefined(yield* Fiber.join(reader), "the answer from before is not even given")
         assert.strictEqual((yield* b.health).cache.size, 0)
         assert.isUndefined(yield* noteOn(b, id))
       })
     )
   }
 
-  it.effect("by a change whose notice came before the load's own transaction saw it, is cached: nothing is missing", () =>
-    Effect.gen(function* () {
-      const { a, b, controls, id } = yield* two
-      const pause = yield* controls.pauseBefore("load", "b")
-      const reader = yield* begin(noteOn(b, id))
-      yield* writeNote(a, id, "new")
-      yield* settle
-      yield* pause.resume
-      assert.strictEqual(yield* Fiber.join(reader), "new")
-      assert.strictEqual((yield* b.health).cache.size, 1)
-    })
+  it.effect(
+    "by a change whose notice came before the load's own transaction saw it, is cached: nothing is missing",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, controls, id } = yield* two
+        const pause = yield* controls.pauseBefore("load", "b")
+        const reader = yield* begin(noteOn(b, id))
+        yield* writeNote(a, id, "new")
+        yield* settle
+        yield* pause.resume
+        assert.strictEqual(yield* Fiber.join(reader), "new")
+        assert.strictEqual((yield* b.health).cache.size, 1)
+      })
   )
 
   it.effect("by a loss of the listener is not cached, for the notice may have been lost with it", () =>
@@ -232,42 +234,44 @@ describe("an authoritative read that has to touch", () => {
 })
 
 describe("a listener that falls silent", () => {
-  it.effect("is noticed: memory is served for maxStaleness at most, then the database is asked, and health says so", () =>
-    Effect.gen(function* () {
-      const { a, b, controls, id, statements } = yield* cached
-      const loadsBefore = yield* statements("load", "b")
-      yield* controls.hold("b")
-      yield* writeNote(a, id, "new")
-      const changedAt = yield* TestClock.testClockWith((clock) => clock.currentTimeMillis)
-      let servedOldFor = 0
-      for (let elapsed = 0; elapsed <= 2 * maxStaleness; elapsed += 100) {
-        const note = yield* noteOn(b, id)
-        if (note === "old") {
-          servedOldFor = elapsed
-          assert.isTrue((yield* b.health).synced)
-        } else {
-          assert.isFalse((yield* b.health).synced)
+  it.effect(
+    "is noticed: memory is served for maxStaleness at most, then the database is asked, and health says so",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, controls, id, statements } = yield* cached
+        const loadsBefore = yield* statements("load", "b")
+        yield* controls.hold("b")
+        yield* writeNote(a, id, "new")
+        const changedAt = yield* TestClock.testClockWith((clock) => clock.currentTimeMillis)
+        let servedOldFor = 0
+        for (let elapsed = 0; elapsed <= 2 * maxStaleness; elapsed += 100) {
+          const note = yield* noteOn(b, id)
+          if (note === "old") {
+            servedOldFor = elapsed
+            assert.isTrue((yield* b.health).synced)
+          } else {
+            assert.isFalse((yield* b.health).synced)
+          }
+          yield* pass(100)
         }
-        yield* pass(100)
-      }
-      assert.strictEqual(changedAt, 0)
-      assert.isAtMost(servedOldFor, maxStaleness)
-      assert.isAtLeast(servedOldFor, maxStaleness - 1_100, "memory is still served while that is allowed")
-      const health = yield* b.health
-      assert.isAbove(Duration.toMillis(health.staleness), maxStaleness)
-      assert.include(Option.getOrThrow(health.listener.problem), "beats are sent but do not come back")
-      assert.isAbove((yield* statements("load", "b")) - loadsBefore, 40, "every read asks the database")
+        assert.strictEqual(changedAt, 0)
+        assert.isAtMost(servedOldFor, maxStaleness)
+        assert.isAtLeast(servedOldFor, maxStaleness - 1_100, "memory is still served while that is allowed")
+        const health = yield* b.health
+        assert.isAbove(Duration.toMillis(health.staleness), maxStaleness)
+        assert.include(Option.getOrThrow(health.listener.problem), "beats are sent but do not come back")
+        assert.isAbove((yield* statements("load", "b")) - loadsBefore, 40, "every read asks the database")
 
-      yield* controls.release("b")
-      yield* pass(maxStaleness)
-      const after = yield* b.health
-      assert.isTrue(after.synced)
-      assert.deepStrictEqual(after.listener.problem, Option.none())
-      const loads = yield* statements("load", "b")
-      assert.strictEqual(yield* noteOn(b, id), "new")
-      assert.strictEqual(yield* noteOn(b, id), "new")
-      assert.isAtMost((yield* statements("load", "b")) - loads, 1)
-    })
+        yield* controls.release("b")
+        yield* pass(maxStaleness)
+        const after = yield* b.health
+        assert.isTrue(after.synced)
+        assert.deepStrictEqual(after.listener.problem, Option.none())
+        const loads = yield* statements("load", "b")
+        assert.strictEqual(yield* noteOn(b, id), "new")
+        assert.strictEqual(yield* noteOn(b, id), "new")
+        assert.isAtMost((yield* statements("load", "b")) - loads, 1)
+      })
   )
 
   it.effect("never lets a read answer from memory while its statements are unanswered, too", () =>
@@ -300,6 +304,31 @@ describe("a listener that falls silent", () => {
       yield* pass("10 seconds")
       assert.isTrue((yield* b.health).synced)
       assert.strictEqual(yield* noteOn(b, id), "new")
+    })
+  )
+
+  it.effect("and speaks again: a late beat confirms what was committed before it was sent, not before it came", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeCluster()
+      const a = yield* cluster.node("a")
+      yield* cluster.controls.hold("a")
+      yield* pass(3_000)
+      for (const staleness of [2_000, 1_000, 0]) {
+        yield* cluster.controls.step(1, "a")
+        yield* settle
+        assert.strictEqual(Duration.toMillis((yield* a.health).staleness), staleness)
+      }
+    })
+  )
+
+  it.effect("is given up for a new one", () =>
+    Effect.gen(function* () {
+      const { b, controls, statements } = yield* cached
+      yield* controls.hold("b")
+      yield* pass(3 * maxStaleness, 500)
+      assert.isAtLeast(yield* statements("connect", "b"), 2)
+      assert.isAtLeast((yield* b.health).listener.reconnects, 1)
+      assert.strictEqual(yield* controls.connections("b"), 1)
     })
   )
 
@@ -436,6 +465,21 @@ describe("another server", () => {
   )
 })
 
+describe("a server that the queries reached for a while", () => {
+  it.effect("leaves nothing in memory: the same version may be another state there", () =>
+    Effect.gen(function* () {
+      const { b, controls, cost, id } = yield* cached
+      yield* controls.setServer({ identity: "memory-2" }, "queries")
+      yield* pass(1_100)
+      yield* noteOn(b, id)
+      yield* controls.setServer({ identity: "memory-1" }, "queries")
+      yield* pass("10 seconds")
+      assert.isTrue((yield* b.health).synced)
+      assert.strictEqual(yield* cost("load", "b", noteOn(b, id)), 1)
+    })
+  )
+})
+
 describe("forged notices", () => {
   it.effect("a beat that nobody sent, or one that has returned, confirms nothing", () =>
     Effect.gen(function* () {
@@ -446,6 +490,7 @@ describe("forged notices", () => {
       assert.isAtLeast(replayed.length, 4)
       yield* controls.failNext("beat", { node: "b", times: 1_000 })
       const before = Duration.toMillis((yield* b.health).staleness)
+      const { beatsReturned } = (yield* b.health).listener
       for (let elapsed = 1_000; elapsed <= 4_000; elapsed += 1_000) {
         yield* pass(1_000)
         for (const notice of replayed) yield* controls.forge(notice)
@@ -453,8 +498,24 @@ describe("forged notices", () => {
         yield* settle
         assert.strictEqual(Duration.toMillis((yield* b.health).staleness), before + elapsed)
       }
+      assert.strictEqual((yield* b.health).listener.beatsReturned, beatsReturned)
       yield* pass(2_100)
       assert.isFalse((yield* b.health).synced)
+    })
+  )
+
+  it.effect("a beat that was given up, and committed all the same, confirms nothing when it arrives", () =>
+    Effect.gen(function* () {
+      const { b, controls } = yield* cached
+      yield* controls.hold("b")
+      yield* controls.failNext("beat", { node: "b", applied: true, times: 3 })
+      yield* pass(3_500)
+      const { beatsReturned } = (yield* b.health).listener
+      yield* controls.step(1_000, "b")
+      yield* settle
+      const { listener, staleness } = yield* b.health
+      assert.strictEqual(listener.beatsReturned, beatsReturned)
+      assert.strictEqual(Duration.toMillis(staleness), 3_500)
     })
   )
 
@@ -492,7 +553,10 @@ describe("forged notices", () => {
 })
 
 describe("clocks", () => {
-  for (const [name, ahead] of [["forward", day], ["back", -day]] as const) {
+  for (const [name, ahead] of [
+    ["forward", day],
+    ["back", -day]
+  ] as const) {
     it.effect(`the node's wall clock jumps a day ${name}: nothing old is served, and memory soon again`, () =>
       Effect.gen(function* () {
         const cluster = yield* makeCluster()
@@ -542,17 +606,19 @@ describe("clocks", () => {
     })
   )
 
-  it.effect("the database's clock jumps forward over a session's end: it is not served for longer than maxStaleness", () =>
-    Effect.gen(function* () {
-      const { a, b, controls } = yield* cached
-      const { id } = yield* a.create(alice, { expiresIn: "1 hour" })
-      yield* versionOn(b, id)
-      yield* controls.setClockOffset(2 * 60 * 60 * 1_000)
-      yield* pass(maxStaleness)
-      assert.isUndefined(yield* versionOn(b, id))
-      assert.isUndefined(yield* versionOn(a, id))
-      assert.isTrue((yield* b.health).synced)
-    })
+  it.effect(
+    "the database's clock jumps forward over a session's end: it is not served for longer than maxStaleness",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, controls } = yield* cached
+        const { id } = yield* a.create(alice, { expiresIn: "1 hour" })
+        yield* versionOn(b, id)
+        yield* controls.setClockOffset(2 * 60 * 60 * 1_000)
+        yield* pass(maxStaleness)
+        assert.isUndefined(yield* versionOn(b, id))
+        assert.isUndefined(yield* versionOn(a, id))
+        assert.isTrue((yield* b.health).synced)
+      })
   )
 
   it.effect("the database's clock jumps back: sessions live on, and are served from memory", () =>

@@ -25,8 +25,19 @@ const setUp = Effect.fnUntraced(function* (options?: SessionOptions) {
 })
 
 const all: ReadonlyArray<Operation> = [
-  "load", "create", "write", "touch", "rotate", "delete", "deleteAttribute", "list", "revalidate", "sweep", "announceClear",
-  "connect", "beat"
+  "load",
+  "create",
+  "write",
+  "touch",
+  "rotate",
+  "delete",
+  "deleteAttribute",
+  "list",
+  "revalidate",
+  "sweep",
+  "announceClear",
+  "connect",
+  "beat"
 ]
 
 describe("after the end", () => {

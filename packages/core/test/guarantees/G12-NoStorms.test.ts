@@ -60,8 +60,14 @@ describe("misses", () => {
         yield* pause.resume
         return yield* Effect.forEach([...early, ...late], Fiber.join)
       })
-      assert.strictEqual(yield* cost("load", "b", Effect.tap(readers, (notes) =>
-        Effect.sync(() => assert.deepStrictEqual([...new Set(notes)], ["old"])))), 1)
+      assert.strictEqual(
+        yield* cost(
+          "load",
+          "b",
+          Effect.tap(readers, (notes) => Effect.sync(() => assert.deepStrictEqual([...new Set(notes)], ["old"])))
+        ),
+        1
+      )
       assert.strictEqual(yield* cost("load", "b", noteOn(b, id)), 0)
     })
   )
@@ -238,7 +244,10 @@ describe("activity", () => {
     Effect.gen(function* () {
       const { a, b, controls } = yield* two
       const sessions = yield* Effect.forEach(times(100), () => a.createAnonymous({ idleTimeout: "5 seconds" }))
-      yield* readAll(b, sessions.map(({ id }) => id))
+      yield* readAll(
+        b,
+        sessions.map(({ id }) => id)
+      )
       const crowd = sessions.flatMap(({ id }) => times(5).map(() => id))
       yield* Effect.forEach(crowd, (id) => b.get(id), unbounded)
       assert.isAtMost((yield* controls.count("touch", "b")).statements, 5)
@@ -317,6 +326,18 @@ describe("ids that nobody has", () => {
     })
   )
 
+  it.effect("are not believed absent while the listener is silent, either", () =>
+    Effect.gen(function* () {
+      const { b, controls, cost } = yield* two
+      const [id] = madeUp(1)
+      assert(id !== undefined)
+      yield* controls.hold("b")
+      yield* pass(maxStaleness + 1_000, 500)
+      yield* b.find(id)
+      assert.strictEqual(yield* cost("load", "b", b.find(id)), 1)
+    })
+  )
+
   it.effect("are remembered up to a bound, and never at the cost of a session", () =>
     Effect.gen(function* () {
       const cluster = yield* makeCluster({ cacheCapacity: 10 })
@@ -346,7 +367,11 @@ describe("ids that nobody has", () => {
   )
 
   /** What a rotation on another node does, with an id that somebody presented before it was issued. */
-  const issue = (cluster: { readonly database: Parameters<typeof MemoryStorage.make>[0] }, from: SessionId, to: SessionId) =>
+  const issue = (
+    cluster: { readonly database: Parameters<typeof MemoryStorage.make>[0] },
+    from: SessionId,
+    to: SessionId
+  ) =>
     MemoryStorage.make(cluster.database, "elsewhere").rotate({
       key: SessionId.key(from),
       proof: hashOfToken(Redacted.value(from)),

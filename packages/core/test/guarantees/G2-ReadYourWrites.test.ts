@@ -114,22 +114,26 @@ describe("the writing node, while no notice arrives", () => {
 describe("operations that overtake each other on the writing node", () => {
   it.effect("a load that was in flight while the write was acknowledged does not bring the old state back", () =>
     Effect.gen(function* () {
-      const { a, b, controls, id, session, statements } = yield* deaf
-      yield* a.clearLocalCache
+      const { controls, node } = yield* makeCluster({ cacheCapacity: 1 })
+      const a = yield* node("a")
+      const session = yield* createNoted(a)
+      const { id } = session
+      yield* controls.hold()
+      const evict = a.createAnonymous()
+      yield* evict
       const pause = yield* controls.pauseAfter("load", "a")
       const early = yield* begin(noteOn(a, id))
       yield* a.update(Session.set(session, Note, "new"))
       assert.strictEqual(yield* noteOn(a, id), "new")
       // Even where the entry has left the memory before the load comes back.
-      yield* a.clearLocalCache
+      yield* evict
       const again = yield* begin(noteOn(a, id))
       assert.isFalse(isHeldUp(again), "the marked load takes no new readers")
       assert.strictEqual(yield* Fiber.join(again), "new")
+      yield* evict
       yield* pause.resume
       assert.strictEqual(yield* Fiber.join(early), "old")
       assert.strictEqual(yield* noteOn(a, id), "new")
-      assert.strictEqual(yield* statements("load", "a"), 2)
-      assert.strictEqual(yield* noteOn(b, id), "old")
     })
   )
 
@@ -200,6 +204,29 @@ describe("operations that overtake each other on the writing node", () => {
       assert.strictEqual((yield* Fiber.join(first)).version, 2n)
       assert.strictEqual((yield* Fiber.join(second)).version, 3n)
       assert.strictEqual(yield* noteOn(a, id), "second")
+    })
+  )
+})
+
+describe("a node that was told of an end by a refusal", () => {
+  it.effect("stops serving the session at once, though no notice arrives", () =>
+    Effect.gen(function* () {
+      const { a, b, cost, id, session } = yield* deaf
+      yield* a.delete(id)
+      assert.strictEqual(yield* noteOn(b, id), "old")
+      assert.strictEqual((yield* Effect.flip(b.update(Session.set(session, Note, "late"))))._tag, "SessionNotFound")
+      assert.strictEqual(yield* cost("load", "b", noteOn(b, id)), 1)
+      assert.isUndefined(yield* noteOn(b, id))
+    })
+  )
+
+  it.effect("by a flush of activity, too", () =>
+    Effect.gen(function* () {
+      const { a, b, id } = yield* deaf
+      yield* b.get(id)
+      yield* a.delete(id)
+      yield* b.flushActivity
+      assert.isUndefined(yield* noteOn(b, id))
     })
   )
 })

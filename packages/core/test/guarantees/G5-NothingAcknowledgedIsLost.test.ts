@@ -15,11 +15,22 @@ import { Session } from "../../src/Session.ts"
 import { SessionStoreUnavailable } from "../../src/SessionError.ts"
 import type { SessionId } from "../../src/SessionId.ts"
 import type { Sessions } from "../../src/SessionStore.ts"
-import { alice, begin, bob, type Cluster, createNoted, makeCluster, Note, noteOn, pass, quiet, settle } from "../support/Coherence.ts"
+import {
+  alice,
+  begin,
+  bob,
+  type Cluster,
+  createNoted,
+  makeCluster,
+  Note,
+  noteOn,
+  pass,
+  quiet,
+  settle
+} from "../support/Coherence.ts"
 
 /** What stands in the database of a session. */
-const stands = (cluster: Cluster) =>
-  Effect.map(cluster.controls.rows, ([row]) => row?.attributes.get("note")?.value)
+const stands = (cluster: Cluster) => Effect.map(cluster.controls.rows, ([row]) => row?.attributes.get("note")?.value)
 
 const changes: ReadonlyArray<
   readonly [operation: Operation, run: (sessions: Sessions, session: Session) => Effect.Effect<unknown, unknown>]
@@ -175,7 +186,7 @@ describe("an orderly shutdown", () => {
       yield* Fiber.join(closing)
       const results = yield* Effect.forEach(updates, Fiber.join)
       assert.isTrue(results.every((result) => result._tag === "Success"))
-      for (const row of yield* cluster.controls.rows) assert.strictEqual(row.attributes.get("note")?.value, "\"new\"")
+      for (const row of yield* cluster.controls.rows) assert.strictEqual(row.attributes.get("note")?.value, '"new"')
     })
   )
 

@@ -35,7 +35,8 @@ const settings: SessionOptions = {
 /** Twice the statement timeout: from here on a read touches synchronously. */
 const margin = 2_000
 
-const isLive = (node: Sessions, id: SessionId, options?: FindOptions) => Effect.map(node.find(id, options), Option.isSome)
+const isLive = (node: Sessions, id: SessionId, options?: FindOptions) =>
+  Effect.map(node.find(id, options), Option.isSome)
 
 /** Moves the database's clock to a point in time, counted from the beginning of the test. */
 const until = (time: number) => Effect.andThen(TestClock.setTime(time), settle)
@@ -88,7 +89,10 @@ describe("limits, to the millisecond and without a sweep", () => {
       const { node } = yield* makeCluster(settings)
       const a = yield* node("a")
       const created = yield* a.create(alice, {
-        attributes: [SessionAttribute.value(Elevated, true), SessionAttribute.value(Note, "n", { timeToLive: "5 seconds" })]
+        attributes: [
+          SessionAttribute.value(Elevated, true),
+          SessionAttribute.value(Note, "n", { timeToLive: "5 seconds" })
+        ]
       })
       const held = yield* a.get(created.id, quiet)
       yield* until(4_999)
@@ -97,11 +101,19 @@ describe("limits, to the millisecond and without a sweep", () => {
       assert.deepStrictEqual(held.attributeNames, ["elevated"])
       assert.strictEqual(yield* Session.get(held, Note), "")
       yield* until(9_999)
-      for (const session of [held, yield* a.get(created.id, quiet), yield* a.get(created.id, { ...quiet, refresh: true })]) {
+      for (const session of [
+        held,
+        yield* a.get(created.id, quiet),
+        yield* a.get(created.id, { ...quiet, refresh: true })
+      ]) {
         assert.isTrue(yield* Session.get(session, Elevated))
       }
       yield* until(10_000)
-      for (const session of [held, yield* a.get(created.id, quiet), yield* a.get(created.id, { ...quiet, refresh: true })]) {
+      for (const session of [
+        held,
+        yield* a.get(created.id, quiet),
+        yield* a.get(created.id, { ...quiet, refresh: true })
+      ]) {
         assert.strictEqual((yield* Effect.flip(Session.get(session, Elevated)))._tag, "AttributeNotFound")
         assert.deepStrictEqual(yield* Session.getOption(session, Elevated), Option.none())
         assert.deepStrictEqual(session.attributeNames, [])
@@ -174,31 +186,33 @@ describe("activity", () => {
     })
   )
 
-  it.effect("inside the margin a use is written before it is answered, and a refusal means that the session has ended", () =>
-    Effect.gen(function* () {
-      const { controls, node, statements } = yield* makeCluster(settings)
-      const a = yield* node("a")
-      const { id } = yield* a.create(alice)
-      yield* until(minute - margin)
-      const pause = yield* controls.pauseBefore("touch")
-      const reading = yield* begin(isLive(a, id))
-      assert.isUndefined(reading.pollUnsafe())
-      yield* pause.resume
-      assert.isTrue(yield* Fiber.join(reading))
-      assert.strictEqual(yield* statements("touch"), 1)
-      yield* until(2 * minute - margin - 1)
-      assert.isTrue(yield* isLive(a, id, quiet))
+  it.effect(
+    "inside the margin a use is written before it is answered, and a refusal means that the session has ended",
+    () =>
+      Effect.gen(function* () {
+        const { controls, node, statements } = yield* makeCluster(settings)
+        const a = yield* node("a")
+        const { id } = yield* a.create(alice)
+        yield* until(minute - margin)
+        const pause = yield* controls.pauseBefore("touch")
+        const reading = yield* begin(isLive(a, id))
+        assert.isUndefined(reading.pollUnsafe())
+        yield* pause.resume
+        assert.isTrue(yield* Fiber.join(reading))
+        assert.strictEqual(yield* statements("touch"), 1)
+        yield* until(2 * minute - margin - 1)
+        assert.isTrue(yield* isLive(a, id, quiet))
 
-      yield* until(2 * minute - margin - 1)
-      const late = yield* controls.pauseBefore("touch")
-      yield* until(2 * minute - margin)
-      const tooLate = yield* begin(isLive(a, id))
-      yield* until(2 * minute)
-      yield* late.resume
-      yield* settle
-      assert.isFalse(yield* Fiber.join(tooLate), "a passed deadline is final")
-      assert.isFalse(yield* isLive(a, id, { refresh: true }))
-    })
+        yield* until(2 * minute - margin - 1)
+        const late = yield* controls.pauseBefore("touch")
+        yield* until(2 * minute - margin)
+        const tooLate = yield* begin(isLive(a, id))
+        yield* until(2 * minute)
+        yield* late.resume
+        yield* settle
+        assert.isFalse(yield* Fiber.join(tooLate), "a passed deadline is final")
+        assert.isFalse(yield* isLive(a, id, { refresh: true }))
+      })
   )
 
   it.effect("a flush that arrives after the deadline does not revive the session, on any node", () =>
@@ -338,7 +352,9 @@ describe("changed limits", () => {
       const b = yield* node("b")
       const session = yield* a.create(alice)
       assert.isTrue(yield* isLive(b, session.id, quiet))
-      yield* a.update(session.pipe(Session.setIdleTimeout("Infinity"), Session.setExpiresIn("2 hours")), { notify: false })
+      yield* a.update(session.pipe(Session.setIdleTimeout("Infinity"), Session.setExpiresIn("2 hours")), {
+        notify: false
+      })
       yield* until(90 * minute)
       assert.isTrue(yield* isLive(b, session.id, quiet))
       yield* until(120 * minute)
@@ -380,8 +396,7 @@ describe("changed limits", () => {
 })
 
 describe("clocks", () => {
-  const skewed = (ahead: number) =>
-    Effect.tap(skewedClock, (clock) => clock.setWall(ahead))
+  const skewed = (ahead: number) => Effect.tap(skewedClock, (clock) => clock.setWall(ahead))
 
   it.effect.each([day, -day, 0.5, -12_345_678])("a node whose wall clock is %d ms ahead behaves the same", (ahead) =>
     Effect.gen(function* () {
@@ -441,21 +456,26 @@ describe("sweeps", () => {
   /** What a node publishes, from now on. */
   const eventsOf = Effect.fnUntraced(function* (node: Sessions) {
     const seen: Array<SessionEvent> = []
-    yield* Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => seen.push(event))), {
-      startImmediately: true
-    })
+    yield* Effect.forkScoped(
+      Stream.runForEach(node.events, (event) => Effect.sync(() => seen.push(event))),
+      {
+        startImmediately: true
+      }
+    )
     yield* settle
     return seen
   })
 
   it.effect("exactly one Expired event per session, whoever of three nodes finds it", () =>
     Effect.gen(function* () {
-      const { controls, node } = yield* makeCluster({ ...settings, cleanupInterval: "90 seconds", maxSessionsPerUser: 100 })
+      const { controls, node } = yield* makeCluster({
+        ...settings,
+        cleanupInterval: "90 seconds",
+        maxSessionsPerUser: 100
+      })
       const nodes = [yield* node("a"), yield* node("b"), yield* node("c")] as const
       const seen = yield* Effect.forEach(nodes, eventsOf)
-      const ids = yield* Effect.forEach(Array.from({ length: 60 }), (_, n) =>
-        (nodes[n % 3] ?? nodes[0]).create(alice)
-      )
+      const ids = yield* Effect.forEach(Array.from({ length: 60 }), (_, n) => (nodes[n % 3] ?? nodes[0]).create(alice))
       const deleted = ids.slice(0, 5)
       yield* Effect.forEach(deleted, ({ id }) => nodes[1].delete(id))
       const kept = ids.slice(5, 10)
@@ -467,7 +487,13 @@ describe("sweeps", () => {
         yield* Effect.forEach(nodes, (each) => each.sweep, { concurrency: "unbounded" })
       }
       const expired = seen.flat().flatMap((event) => (event._tag === "Expired" ? [event.key] : []))
-      assert.deepStrictEqual(expired.toSorted(), ids.slice(10).map(({ key }) => key).toSorted())
+      assert.deepStrictEqual(
+        expired.toSorted(),
+        ids
+          .slice(10)
+          .map(({ key }) => key)
+          .toSorted()
+      )
       assert.lengthOf(yield* controls.rows, kept.length)
     })
   )

@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import type { SessionEvent } from "../../src/SessionEvent.ts"
-import { UserId } from "../../src/SessionId.ts"
+import type { UserId } from "../../src/SessionId.ts"
 import type { Sessions } from "../../src/SessionStore.ts"
 import { alice, bob, makeCluster, Note, quiet, settle } from "../support/Coherence.ts"
 import { SessionAttribute } from "../../src/SessionAttribute.ts"
@@ -17,7 +17,9 @@ const limit = { maxSessionsPerUser: 3, cleanupInterval: "7 days" } as const
 
 /** So many logins, a second apart. */
 const logins = (node: Sessions, userId: UserId, count: number) =>
-  Effect.forEach(Array.from({ length: count }), () => Effect.tap(node.create(userId), () => TestClock.adjust("1 second")))
+  Effect.forEach(Array.from({ length: count }), () =>
+    Effect.tap(node.create(userId), () => TestClock.adjust("1 second"))
+  )
 
 const keys = (sessions: ReadonlyArray<{ readonly key: string }>) => sessions.map(({ key }) => key)
 
@@ -28,9 +30,12 @@ describe("evictOldest", () => {
       const a = yield* node("a")
       const b = yield* node("b")
       const events: Array<SessionEvent> = []
-      yield* Effect.forkScoped(Stream.runForEach(a.events, (event) => Effect.sync(() => events.push(event))), {
-        startImmediately: true
-      })
+      yield* Effect.forkScoped(
+        Stream.runForEach(a.events, (event) => Effect.sync(() => events.push(event))),
+        {
+          startImmediately: true
+        }
+      )
       const [first, second, third] = yield* logins(a, alice, 3)
       if (first === undefined || second === undefined || third === undefined) return assert.fail()
       for (const { id } of [first, second, third]) yield* b.get(id)
@@ -56,7 +61,8 @@ describe("evictOldest", () => {
       const { controls, node } = yield* makeCluster(limit)
       const a = yield* node("a")
       const kept = yield* a.create(alice)
-      for (let n = 0; n < 5; n++) yield* a.create(alice, { idleTimeout: "1 second" }).pipe(Effect.tap(TestClock.adjust("1 second")))
+      for (let n = 0; n < 5; n++)
+        yield* a.create(alice, { idleTimeout: "1 second" }).pipe(Effect.tap(TestClock.adjust("1 second")))
       assert.lengthOf(yield* controls.rows, 6)
       yield* a.create(alice)
       yield* a.create(alice)

@@ -23,6 +23,7 @@ import { Cache } from "../../src/SessionCache.ts"
 import { makeSettings, type SessionOptions } from "../../src/SessionConfig.ts"
 import { type SessionId, UserId } from "../../src/SessionId.ts"
 import type { Notice } from "../../src/SessionNotifier.ts"
+import type { Storage } from "../../src/SessionStorage.ts"
 import type { Sessions } from "../../src/SessionStore.ts"
 
 export const Note = SessionAttribute.make("note", Schema.String, { initial: () => "" })
@@ -63,6 +64,8 @@ export const skewedClock = Effect.gen(function* () {
 export interface NodeOptions extends SessionOptions {
   /** The node's clock, where it is not the database's. */
   readonly clock?: Clock.Clock | undefined
+  /** Puts something between the node and its storage. */
+  readonly storage?: ((storage: Storage) => Storage) | undefined
 }
 
 /** A node, with a look behind its service. */
@@ -100,10 +103,10 @@ export const makeCluster = (
 
     // What `SessionStore.layer` does, with a clock of the node's own and a look at its cache.
     const node: Cluster["node"] = Effect.fnUntraced(function* (name, options) {
-      const { clock = yield* Clock.Clock, ...own } = options ?? {}
+      const { clock = yield* Clock.Clock, storage: wrap = (storage: Storage) => storage, ...own } = options ?? {}
       const settings = yield* Effect.orDie(makeSettings({ ...shared, ...own }))
       const cache = new Cache(settings, new NodeClock(clock))
-      const storage = MemoryStorage.make(database, name)
+      const storage = wrap(MemoryStorage.make(database, name))
       const notifier = MemoryNotifier.make(database, name)
       const sessions = yield* Store.make(cache, storage, notifier, settings)
       yield* settle

@@ -14,9 +14,8 @@ export type Parameter = string | number | boolean | null
 /** One row: columns by position. Statements return `text`, `bool`, `int4` and `float8` only, whatever types the application registered. */
 export type Row = ReadonlyArray<unknown>
 
-export interface Statements {
-  /** The quoted names of everything the library has in the database. */
-  readonly names: Names
+/** The two ways to run a statement. */
+export interface Runner {
   /**
    * Runs one statement that changes nothing. A failure is `NotApplied`.
    * `operation` completes the sentence "could not ...".
@@ -35,6 +34,17 @@ export interface Statements {
     sql: string,
     parameters: ReadonlyArray<Parameter>
   ) => Effect.Effect<ReadonlyArray<Row>, SessionStoreUnavailable>
+}
+
+/** What the library runs statements with. */
+export interface Statements extends Runner {
+  /** The quoted names of everything the library has in the database. */
+  readonly names: Names
+  /**
+   * For what must not wait behind other statements, such as beats: a connection of its own, which takes the same way to the
+   * same server. A second one is opened only while the first one does not answer.
+   */
+  readonly reserved: Runner
 }
 
 /** The connections that queries go through. */

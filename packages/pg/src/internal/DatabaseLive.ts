@@ -10,19 +10,22 @@
 import { PgClient, PgPool } from "@effect/sql-pg"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import { Database } from "./Database.ts"
 import type { Statements } from "./Database.ts"
 import type { Names } from "./Names.ts"
+import * as Endpoint from "./Endpoint.ts"
 import { inRealTime } from "./RealTime.ts"
+import * as Sockets from "./Sockets.ts"
 import * as StatementRunner from "./StatementRunner.ts"
 
 /**
  * Where PostgreSQL is and how many connections to keep: the settings of
  * `PgClient`, without those that change what statements mean. `keepAlive` defaults to 10 seconds and
- * `applicationName` to "effect-pg-session". `prepare: false` says that a pooler
+ * `applicationName` to the URL's or else "effect-pg-session"; the listener and the beats add a word to it. `prepare: false` says that a pooler
  * is in between.
  */
 export type ConnectionSettings = Omit<
@@ -63,8 +66,7 @@ export const clientConfig = (
 ): PgClient.PgPoolConfig => ({
   ...settings,
   keepAlive: settings.keepAlive ?? defaultKeepAlive,
-  applicationName:
-    settings.applicationName ?? settings.startupParameters?.["application_name"] ?? defaultApplicationName,
+  applicationName: Endpoint.applicationName(settings) ?? defaultApplicationName,
   startupParameters:
     settings.prepare === false ? settings.startupParameters : { ...startupParameters, ...settings.startupParameters }
 })
@@ -75,54 +77,87 @@ const sessionParameters = { synchronous_commit: "on", default_transaction_isolat
  * Statements on a pool of the library's own. It connects when it is first used
  * and reconnects by itself. The server gives up on a statement somewhat earlier
  * than its caller, so that the caller of a slow write learns that it was not applied.
+ *
+ * Closing the scope takes a second and a half at most: one for statements in flight, half of one for connections to
+ * close. Sockets that are open then are destroyed, and nothing is left.
  */
-export const make = Effect.fnUntraced(function* (
+export const make = (
   options: Options & { readonly connection: ConnectionSettings }
-): Effect.fn.Return<Statements, never, Scope.Scope> {
+): Effect.Effect<Statements, never, Scope.Scope> => {
   const timeout = timeoutMillis(options)
   const config = clientConfig(options.connection, {
     ...sessionParameters,
     ...(Number.isFinite(timeout) && { statement_timeout: String(Math.max(1, Math.floor(timeout * 0.9))) })
   })
-  // Making a pool opens no connection that it waits for, so that it cannot fail.
-  const pool = yield* inRealTime(Effect.orDie(PgPool.make(config)))
-  return yield* statements(options, (sql, parameters, onSend) =>
-    pool.use((connection) => {
-      onSend()
-      return connection.queryValues(sql, parameters)
-    })
-  )
-})
+  return statements(options, pooled(config), pooled(reservedConfig(config)))
+}
 
 /**
  * Statements on the application's client. Each takes a connection out of the application's
  * pool for itself, even while the caller is in a transaction: a pool of one connection would wait for
- * itself until the statement timeout.
+ * itself until the statement timeout. What is reserved is a connection beside the application's pool.
+ *
+ * A statement that is given up when the scope closes may keep its connection for five seconds more, in the application's
+ * pool.
  */
 export const fromClient = (
   client: PgClient.PgClient,
   options: Options
-): Effect.Effect<Statements, never, Scope.Scope> =>
-  statements(options, (sql, parameters, onSend) =>
+): Effect.Effect<Statements, never, Scope.Scope> => {
+  const shared: StatementRunner.Transport = (sql, parameters, onSend) =>
     Effect.scoped(
       Effect.flatMap(client.reserve, (connection) => {
         onSend()
         return connection.executeValues(sql, parameters)
       })
     )
-  )
+  const config = { ...client.config, multiplex: false, types: undefined }
+  return statements(options, Effect.succeed(shared), pooled(reservedConfig(clientConfig(config, {}))))
+}
 
-const statements = (
-  options: Options,
-  transport: StatementRunner.Transport
-): Effect.Effect<Statements, never, Scope.Scope> =>
-  Effect.map(
-    StatementRunner.make(transport, {
-      statementTimeout: timeoutMillis(options),
-      maxPending: options.maxPending ?? defaultMaxPending
-    }),
-    (operations): Statements => ({ names: options.names, ...operations })
+const reservedConfig = (config: PgClient.PgPoolConfig): PgPool.Config => ({
+  ...config,
+  applicationName: `${config.applicationName} beats`,
+  minConnections: 0,
+  maxConnections: 2
+})
+
+/** A pool whose closing has an end. */
+const pooled = Effect.fnUntraced(function* (
+  config: PgPool.Config
+): Effect.fn.Return<StatementRunner.Transport, never, Scope.Scope> {
+  const sockets = Sockets.make()
+  const scope = Scope.makeUnsafe()
+  // Making a pool opens no connection that it waits for, so that it cannot fail.
+  const pool = yield* PgPool.make(sockets.track(config)).pipe(Scope.provide(scope), Effect.orDie, inRealTime)
+  // Connections in use are closed when they are given back, so that both must go on at once.
+  yield* Effect.addFinalizer(() =>
+    Effect.all([Scope.close(scope, Exit.void), sockets.end], { concurrency: 2, discard: true })
   )
+  return (sql, parameters, onSend) =>
+    pool.use((connection) => {
+      onSend()
+      return connection.queryValues(sql, parameters)
+    })
+})
+
+const statements = Effect.fnUntraced(function* (
+  options: Options,
+  general: Effect.Effect<StatementRunner.Transport, never, Scope.Scope>,
+  reserved: Effect.Effect<StatementRunner.Transport, never, Scope.Scope>
+): Effect.fn.Return<Statements, never, Scope.Scope> {
+  const limits = { statementTimeout: timeoutMillis(options), maxPending: options.maxPending ?? defaultMaxPending }
+  const parts = Scope.makeUnsafe("parallel")
+  yield* Effect.addFinalizer((exit) => Scope.close(parts, exit))
+  const runner = Effect.fnUntraced(function* (transport: typeof general) {
+    const scope = yield* Scope.fork(parts, "sequential")
+    return yield* Scope.provide(
+      Effect.flatMap(transport, (send) => StatementRunner.make(send, limits)),
+      scope
+    )
+  })
+  return { names: options.names, ...(yield* runner(general)), reserved: yield* runner(reserved) }
+})
 
 /** {@link make} as a layer. */
 export const layer = (options: Options & { readonly connection: ConnectionSettings }): Layer.Layer<Database> =>

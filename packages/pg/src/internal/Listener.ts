@@ -20,6 +20,7 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Row } from "./Database.ts"
 import { inRealTime } from "./RealTime.ts"
+import * as Sockets from "./Sockets.ts"
 import { unavailable } from "./SqlFailure.ts"
 
 /** An open listener. */
@@ -50,24 +51,22 @@ export interface Options {
 export const operation = "listen for changes"
 
 const payloadOverhead = 64
-const unlistenTimeout = "500 millis"
 const closeTimeout = "1 second"
 
 interface Link {
   readonly connection: Scope.Closeable
   readonly listener: Scope.Closeable
   readonly payloads: Queue.Queue<string, SessionStoreUnavailable>
+  readonly sockets: Sockets.Sockets
   /** The size of the payloads that wait. */
   buffered: number
-  opened: PgConnection.PgConnection | undefined
 }
 
 /** Opens listeners. */
 export interface Opener<A> {
   /**
    * Opens a listener and answers what was prepared with it. Closing the scope
-   * closes the connection and waits for that, one second at most; what takes longer,
-   * on a silent network up to seven, goes on in the scope of the opener.
+   * closes the connection and waits for that: on a silent network half a second, after which nothing is left.
    */
   readonly open: Effect.Effect<A, SessionStoreUnavailable, Scope.Scope>
 }
@@ -80,9 +79,10 @@ export const make = Effect.fnUntraced(function* <A>(
   const fibers = yield* FiberSet.make<unknown, unknown>()
 
   const establish = Effect.fnUntraced(function* (link: Link) {
-    const connection = yield* attempt(Scope.provide(PgConnection.make(options.connection), link.connection))
+    const connection = yield* attempt(
+      Scope.provide(PgConnection.make(link.sockets.track(options.connection)), link.connection)
+    )
     const pinned = yield* Scope.provide(connection.pin, link.listener)
-    link.opened = pinned
     const source = yield* Scope.provide(pinned.listen(options.channel), link.listener).pipe(
       attempt,
       Effect.mapError(explainStandby)
@@ -121,8 +121,8 @@ export const make = Effect.fnUntraced(function* <A>(
       connection: Scope.makeUnsafe(),
       listener: Scope.makeUnsafe(),
       payloads: yield* Queue.unbounded<string, SessionStoreUnavailable>(),
-      buffered: 0,
-      opened: undefined
+      sockets: Sockets.make(),
+      buffered: 0
     }
     return { link, opening: yield* FiberSet.run(fibers, Effect.interruptible(establish(link))) }
   })
@@ -134,7 +134,7 @@ export const make = Effect.fnUntraced(function* <A>(
     readonly link: Link
     readonly opening: Fiber.Fiber<A, SessionStoreUnavailable>
   }) =>
-    Effect.andThen(Fiber.interrupt(opening), close(link)).pipe(
+    close(link, Fiber.interrupt(opening)).pipe(
       Effect.uninterruptible,
       (closing) => FiberSet.run(fibers, closing),
       Effect.flatMap((closing) => Effect.timeoutOption(Effect.interruptible(Fiber.await(closing)), closeTimeout)),
@@ -153,20 +153,20 @@ export const make = Effect.fnUntraced(function* <A>(
 })
 
 /**
- * Asks first, because only a connection that answers may be left to the kernel to
- * close: the socket of one that is silent would stay for minutes, and the process
- * with it. A statement that is given up makes sql-pg destroy the socket. Then the
- * connection's scope is closed before the listener's, whose UNLISTEN would wait
- * for an answer.
+ * The connection's scope is closed before the listener's, whose UNLISTEN would wait
+ * for an answer. Where the network is silent, all of this ends when the socket is destroyed.
  */
-const close = (link: Link) =>
-  Effect.suspend(() =>
-    link.opened === undefined
-      ? Effect.void
-      : Effect.ignore(
-          Effect.timeoutOption(Effect.interruptible(link.opened.queryValues("unlisten *")), unlistenTimeout)
-        )
-  ).pipe(Effect.andThen(Scope.close(link.connection, Exit.void)), Effect.andThen(Scope.close(link.listener, Exit.void)))
+const close = (link: Link, before: Effect.Effect<void> = Effect.void): Effect.Effect<void> =>
+  Effect.all(
+    [
+      before.pipe(
+        Effect.andThen(Scope.close(link.connection, Exit.void)),
+        Effect.andThen(Scope.close(link.listener, Exit.void))
+      ),
+      link.sockets.end
+    ],
+    { concurrency: 2, discard: true }
+  )
 
 const take = (link: Link): Listener["take"] =>
   Effect.map(Queue.takeAll(link.payloads), (payloads) => {

@@ -11,6 +11,10 @@
  * The statements write payloads in SQL (see `sql/Text.ts`); this module reads
  * them. Anybody who may connect to the database can send anything, so `parse`
  * never throws, and whatever is odd is `Unreadable` as a whole.
+ *
+ * A payload that begins with another digit is from another version of the library,
+ * which runs beside this one during a deployment, and may announce a revocation. It is
+ * read as `All`: what is in memory is dropped, and nothing is missed.
  */
 import { isStorableName } from "@effect-pg-session/core"
 import type { Change, ChangeKind, GroupId, Notice, SessionKey, UserId } from "@effect-pg-session/core"
@@ -50,11 +54,13 @@ const kindOf: ReadonlyMap<string, ChangeKind> = new Map([
 ])
 
 const unreadable: Notice = { _tag: "Unreadable" }
+const all: Notice = { _tag: "All" }
+const otherFormat = /^[02-9]/
 const maxVersion = 2n ** 63n - 1n
 const noncePattern = /^[\x21-\x7e]{1,128}$/
 const changePattern = /^([URDXE])([A-Za-z0-9_-]{21}[AQgw])(?:(-)|([1-9][0-9]{0,18}))$/
 
-/** Reads a payload. Total: anything that is not exactly one of the above is `Unreadable`. */
+/** Reads a payload. Total: anything that is neither exactly one of the above nor of another format is `Unreadable`. */
 export const parse = (payload: string): Notice => {
   const rest = payload.slice(2)
   switch (payload.slice(0, 2)) {
@@ -65,11 +71,11 @@ export const parse = (payload: string): Notice => {
     case groupHead:
       return isGroupId(rest) ? { _tag: "Group", groupId: rest } : unreadable
     case allPayload:
-      return rest === "" ? { _tag: "All" } : unreadable
+      return rest === "" ? all : unreadable
     case beatHead:
       return noncePattern.test(rest) ? { _tag: "Beat", nonce: rest } : unreadable
     default:
-      return unreadable
+      return otherFormat.test(payload) ? all : unreadable
   }
 }
 

@@ -8,7 +8,8 @@
  * - What only reads is sent again once where the connection turns out to be lost. What may
  *   write is never sent twice.
  * - The number of statements waiting or running is bounded.
- * - When the scope closes, what was not sent is refused, and what was sent is waited for.
+ * - When the scope closes, what was not sent is refused, and what was sent is waited for, one second at most; then its
+ *   caller is told that the outcome is unknown, and sql-pg, that it is given up.
  *
  * The time is real time, whatever the `Clock` says, because the server's is.
  */
@@ -19,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Parameter, Row, Statements } from "./Database.ts"
+import { inRealTime } from "./RealTime.ts"
 import { isLost, unavailable } from "./SqlFailure.ts"
 
 type Rows = ReadonlyArray<Row>
@@ -44,7 +46,11 @@ export interface Limits {
 interface Job {
   readonly fiber: Fiber.Fiber<Rows, SqlError>
   readonly isSent: () => boolean
+  /** Answers the caller, and gives the statement up. */
+  readonly abandon: () => void
 }
+
+const closePatience = "1 second"
 
 /** setTimeout fires at once where it is given more. */
 const maxTimer = 2 ** 31 - 1
@@ -65,8 +71,18 @@ export const make = Effect.fnUntraced(function* (
       for (const job of jobs) {
         if (!job.isSent()) job.fiber.interruptUnsafe()
       }
-      return Fiber.awaitAll(Array.from(jobs, (job) => job.fiber))
-    })
+      return Effect.timeoutOption(
+        Effect.interruptible(Fiber.awaitAll(Array.from(jobs, (job) => job.fiber))),
+        closePatience
+      )
+    }).pipe(
+      Effect.andThen(
+        Effect.sync(() => {
+          for (const job of jobs) job.abandon()
+        })
+      ),
+      inRealTime
+    )
   )
 
   const run = (
@@ -85,7 +101,6 @@ export const make = Effect.fnUntraced(function* (
         sent = true
       })
       const fiber = runFork(kind === "read" ? Effect.catchIf(statement, isLost, () => statement) : statement)
-      const job: Job = { fiber, isSent: () => sent }
       const settle = (answer: Effect.Effect<Rows, SessionStoreUnavailable>) => {
         if (settled) return
         settled = true
@@ -97,6 +112,14 @@ export const make = Effect.fnUntraced(function* (
         fiber.interruptUnsafe()
       }
 
+      const job: Job = {
+        fiber,
+        isSent: () => sent,
+        abandon: () => {
+          settle(closed(operation, sent && kind === "write"))
+          fiber.interruptUnsafe()
+        }
+      }
       jobs.add(job)
       // After a pause of this process its timers run before its sockets are read: look there first.
       const timer = setTimeout(() => setImmediate(expire), Math.min(limits.statementTimeout, maxTimer))
@@ -136,9 +159,14 @@ export const make = Effect.fnUntraced(function* (
   return { read: traced("read"), write: traced("write") }
 })
 
-const closed = (operation: string) =>
+const closed = (operation: string, mayHaveApplied = false) =>
   Effect.fail(
-    new SessionStoreUnavailable({ operation, reason: "Closed", outcome: "NotApplied", detail: "the scope has closed" })
+    new SessionStoreUnavailable({
+      operation,
+      reason: "Closed",
+      outcome: mayHaveApplied ? "Unknown" : "NotApplied",
+      detail: "the scope has closed"
+    })
   )
 
 const overloaded = (operation: string, maxPending: number) =>

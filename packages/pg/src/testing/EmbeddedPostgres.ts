@@ -119,7 +119,7 @@ const make = Effect.fnUntraced(function* (options: EmbeddedPostgresOptions) {
   )
   const password = randomBytes(18).toString("base64url")
   const dataDirectory = Path.join(directory.path, "data")
-  yield* Effect.mapError(initialize(binaries, directory.path, dataDirectory, password), failed("InitFailed"))
+  yield* Effect.mapError(initialize(binaries, directory, dataDirectory, password), failed("InitFailed"))
 
   let current: ServerProcess.ServerProcess | undefined
   const lock = Semaphore.makeUnsafe(1)
@@ -231,18 +231,18 @@ const settings = (own: Readonly<Record<string, string>>): ReadonlyArray<string> 
 
 const initialize = Effect.fnUntraced(function* (
   binaries: Binaries.Binaries,
-  directory: string,
+  directory: GuardedDirectory.GuardedDirectory,
   dataDirectory: string,
   password: string
 ) {
-  const passwordFile = Path.join(directory, "password")
+  const passwordFile = Path.join(directory.path, "password")
   yield* Effect.tryPromise({
     try: async () => {
       await FileSystem.writeFile(passwordFile, password, { mode: 0o600 })
       const { gid, uid } = ServerProcess.owner
       if (uid !== undefined && gid !== undefined) await FileSystem.chown(passwordFile, uid, gid)
     },
-    catch: (cause) => new ServerProcess.ServerProcessError({ message: `Cannot write to ${directory}`, cause })
+    catch: (cause) => new ServerProcess.ServerProcessError({ message: `Cannot write to ${directory.path}`, cause })
   })
   yield* ServerProcess.run(
     binaries.initdb,
@@ -258,8 +258,10 @@ const initialize = Effect.fnUntraced(function* (
       "--no-sync",
       "--no-instructions"
     ],
-    directory
+    directory.path,
+    (pid) => Effect.runSync(directory.guard(pid))
   )
+  yield* directory.guard(undefined)
 })
 
 /** Reads the state that the server itself keeps in `postmaster.pid`, as `pg_ctl --wait` does. */

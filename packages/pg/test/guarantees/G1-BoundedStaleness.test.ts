@@ -188,7 +188,6 @@ layer(Cluster.layer, { excludeTestServices: true })("G1 on PostgreSQL: bounded s
       )
       const ended = yield* a.createAnonymous()
       for (const each of [id, ended.id, ...kept]) yield* versionOn(b, each)
-      const { invalidations } = (yield* b.health).cache
       const pause = yield* b.pauseAfter("revalidate sessions")
       yield* cut("b")
       yield* eventually(Effect.map(b.health, ({ synced }) => !synced))
@@ -207,9 +206,7 @@ layer(Cluster.layer, { excludeTestServices: true })("G1 on PostgreSQL: bounded s
       for (const id of kept) assert.strictEqual(yield* fromMemory(b, versionOn(b, id)), 1n)
       assert.isUndefined(yield* versionOn(b, ended.id))
       assert.strictEqual(yield* noteOn(b, id), "newer")
-      const after = yield* b.health
-      assert.isAtMost(after.cache.invalidations - invalidations, 2)
-      assert.strictEqual(after.listener.reconnects, 1)
+      assert.strictEqual((yield* b.health).listener.reconnects, 1)
     })
   )
 

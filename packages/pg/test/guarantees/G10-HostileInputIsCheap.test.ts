@@ -50,8 +50,18 @@ describe("ids", () => {
       const observed = Observed.make()
       const a = yield* observed.observe(node({ maxStaleness: "10 minutes" }))
       const hostile = [
-        "", "\u0000", "a\u0000b", "A".repeat(64), "A".repeat(66), "A".repeat(5_000_000), "\u0000".repeat(65),
-        `${"A".repeat(64)}\u0000`, "'; drop table sessions; --".padEnd(65), "\ud800".repeat(65), "é".repeat(65), `${"A".repeat(64)}B`
+        "",
+        "\u0000",
+        "a\u0000b",
+        "A".repeat(64),
+        "A".repeat(66),
+        "A".repeat(5_000_000),
+        "\u0000".repeat(65),
+        `${"A".repeat(64)}\u0000`,
+        "'; drop table sessions; --".padEnd(65),
+        "\ud800".repeat(65),
+        "é".repeat(65),
+        `${"A".repeat(64)}B`
       ]
       yield* Effect.sleep(50)
       observed.statements()
@@ -110,11 +120,25 @@ describe("ids", () => {
     Effect.gen(function* () {
       const { number } = yield* lookAround
       const a = yield* node({ maxSessionsPerUser: 100 })
-      const texts = ["'; drop table sessions; --", "\\", "\\'", "{\"a\",b}", "null", "$1", "%s", "a;b", "\u{1F600}", "x".repeat(255), "\u0001\u001f\u007f"]
+      const texts = [
+        "'; drop table sessions; --",
+        "\\",
+        "\\'",
+        '{"a",b}',
+        "null",
+        "$1",
+        "%s",
+        "a;b",
+        "\u{1F600}",
+        "x".repeat(255),
+        "\u0001\u001f\u007f"
+      ]
       for (const text of texts) {
         const user = UserId.make(text)
         const attribute = SessionAttribute.make(text, Schema.String)
-        const session = yield* a.create(user, { attributes: [SessionAttribute.value(attribute, `${text}\u0000\ud800`)] })
+        const session = yield* a.create(user, {
+          attributes: [SessionAttribute.value(attribute, `${text}\u0000\ud800`)]
+        })
         const found = yield* a.get(session.id, { refresh: true })
         assert.deepStrictEqual(found.userId, Option.some(user))
         assert.strictEqual(yield* Session.get(found, attribute), `${text}\u0000\ud800`)
@@ -142,10 +166,34 @@ describe("forged notifications", () => {
       const payloads = times(10_000).map((n) => {
         const key = keys[n % keys.length] ?? ""
         const forgeries = [
-          `1CU${key}9223372036854775807`, `1CU${key}1`, `1CD${key}-`, `1CX${key}-;1CU${key}2`, `1CR${key}99999999999999999999`,
-          `1CU${key}0`, `1CU${key}-1`, "1A", "1Ualice", `1Unobody${n}`, "1G", "1U", "1B", `1B${randomBytes(9).toString("base64url")}`,
-          "1B\n", "1", "2A", "", " ", "\u{1F600}".repeat(500), "x".repeat(7_999), `1C${`U${key}2;`.repeat(170)}`,
-          randomBytes(3_000).toString("base64url"), "1C", "1C;;;", "{}", "null", `1cU${key}1`
+          `1CU${key}9223372036854775807`,
+          `1CU${key}1`,
+          `1CD${key}-`,
+          `1CX${key}-;1CU${key}2`,
+          `1CR${key}99999999999999999999`,
+          `1CU${key}0`,
+          `1CU${key}-1`,
+          "1A",
+          "1Ualice",
+          `1Unobody${n}`,
+          "1G",
+          "1U",
+          "1B",
+          `1B${randomBytes(9).toString("base64url")}`,
+          "1B\n",
+          "1",
+          "2A",
+          "",
+          " ",
+          "\u{1F600}".repeat(500),
+          "x".repeat(7_999),
+          `1C${`U${key}2;`.repeat(170)}`,
+          randomBytes(3_000).toString("base64url"),
+          "1C",
+          "1C;;;",
+          "{}",
+          "null",
+          `1cU${key}1`
         ]
         return forgeries[n % forgeries.length] ?? ""
       })
@@ -158,10 +206,10 @@ describe("forged notifications", () => {
         )
       )
       for (let start = 0; start < payloads.length; start += 500) {
-        yield* sql.unsafe(
-          "select count(pg_notify($1, p)) from jsonb_array_elements_text($2::text::jsonb) p",
-          [names.channel, JSON.stringify(payloads.slice(start, start + 500))]
-        )
+        yield* sql.unsafe("select count(pg_notify($1, p)) from jsonb_array_elements_text($2::text::jsonb) p", [
+          names.channel,
+          JSON.stringify(payloads.slice(start, start + 500))
+        ])
       }
       yield* eventually(
         Effect.gen(function* () {
@@ -198,23 +246,26 @@ describe("a server that does not answer", () => {
       const session = yield* a.create(alice)
       const before = yield* heapUsed
       yield* proxy.pause
-      const overload = Effect.forEach(times(30_000), () => Effect.result(a.find(madeUp())), { concurrency: "unbounded" })
-      const [results, millis] = yield* elapsed(overload)
-      const failures = results.flatMap((result) => (Result.isFailure(result) ? [result.failure] : []))
-      assert.lengthOf(failures, 30_000)
-      const reasons = new Map<SessionStoreUnavailable["reason"], number>()
-      for (const { outcome, reason } of failures) {
-        assert.strictEqual(outcome, "NotApplied")
+      const reasons = new Map<string, number>()
+      const count = (result: Result.Result<unknown, SessionStoreUnavailable>) => {
+        const reason = Result.isFailure(result) ? `${result.failure.reason} ${result.failure.outcome}` : "Success"
         reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
       }
-      assert.isAtLeast(reasons.get("Overloaded") ?? 0, 7_500)
-      assert.isBelow(millis, 15_000)
-      const updates = yield* Effect.forEach(
-        times(25_000),
-        () => Effect.result(Effect.timeout(a.update(Session.set(session, Note, "x"), { check: "none" }), "100 millis")),
-        { concurrency: "unbounded" }
+      const [, millis] = yield* elapsed(
+        Effect.forEach(times(30_000), () => Effect.map(Effect.result(a.find(madeUp())), count), {
+          concurrency: "unbounded",
+          discard: true
+        })
       )
-      assert.isTrue(updates.every(Result.isFailure))
+      const { "Overloaded NotApplied": overloaded = 0, "Timeout NotApplied": late = 0 } = Object.fromEntries(reasons)
+      assert.strictEqual(overloaded + late, 30_000)
+      assert.isAtLeast(overloaded, 7_500)
+      assert.isBelow(millis, 4_000, "nobody waits for one batch after the other")
+      yield* Effect.forEach(
+        times(25_000),
+        () => Effect.ignore(Effect.timeout(a.update(Session.set(session, Note, "x"), { check: "none" }), "100 millis")),
+        { concurrency: "unbounded", discard: true }
+      )
       assert.strictEqual((yield* a.health).pendingUpdates, 0, "whoever went away took the request back")
       yield* proxy.resume
       yield* eventually(Effect.map(Effect.result(a.get(session.id, { refresh: true })), Result.isSuccess))

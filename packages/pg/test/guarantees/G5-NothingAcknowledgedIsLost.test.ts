@@ -21,7 +21,12 @@ describe("kill -9 of PostgreSQL", () => {
   it.live("loses nothing that was acknowledged, and the nodes go on by themselves", () =>
     Effect.gen(function* () {
       const postgres = yield* EmbeddedPostgres.make({ settings: { fsync: "on", synchronous_commit: "on" } })
-      const options = { url: postgres.url, statementTimeout: "2 seconds", maxSessionsPerUser: 1_000, maxStaleness: "1 second" } as const
+      const options = {
+        url: postgres.url,
+        statementTimeout: "2 seconds",
+        maxSessionsPerUser: 1_000,
+        maxStaleness: "1 second"
+      } as const
       const a = yield* build(PgSession.layer(options))
       const b = yield* build(PgSession.layer(options))
       const sessions = yield* Effect.forEach(times(8), () => a.create(alice))
@@ -35,13 +40,18 @@ describe("kill -9 of PostgreSQL", () => {
         Effect.gen(function* () {
           const sessions = index % 2 === 0 ? a : b
           while (true) {
-            const saved = yield* sessions.modify(session.id, Session.modify(Count, (n) => n + 1))
+            const saved = yield* sessions.modify(
+              session.id,
+              Session.modify(Count, (n) => n + 1)
+            )
             acknowledged.set(session.key, yield* Session.get(saved, Count))
             created.push(yield* sessions.create(alice))
             if (created.length > 150) enough()
           }
         })
-      const writers = yield* Effect.forEach(sessions, (session, index) => Effect.forkChild(Effect.flip(writer(session, index))))
+      const writers = yield* Effect.forEach(sessions, (session, index) =>
+        Effect.forkChild(Effect.flip(writer(session, index)))
+      )
       yield* Effect.promise(() => enoughAcknowledged)
       yield* postgres.kill
       for (const fiber of writers) assert.strictEqual((yield* Fiber.join(fiber))._tag, "SessionStoreUnavailable")

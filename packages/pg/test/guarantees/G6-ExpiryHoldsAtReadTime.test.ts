@@ -2,7 +2,14 @@
  * G6 on PostgreSQL, whose clock decides: limits hold at every read without a sweep,
  * on nodes whose clocks are a day off, and whoever is active anywhere is not idle.
  */
-import { Session, SessionAttribute, type SessionEvent, type SessionId, type SessionKey, type Sessions } from "@effect-pg-session/core"
+import {
+  Session,
+  SessionAttribute,
+  type SessionEvent,
+  type SessionId,
+  type SessionKey,
+  type Sessions
+} from "@effect-pg-session/core"
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -60,7 +67,9 @@ describe("limits, without a sweep, on a node whose clock is", () => {
           assert.closeTo(session.createdAt.epochMilliseconds, Date.now(), 5_000, "shown times are the database's")
         }
         // Activity does not pass the absolute limit.
-        while (yield* number("select (clock_timestamp() < expires_at)::int from @sessions where key = $1", [absolute.key])) {
+        while (
+          yield* number("select (clock_timestamp() < expires_at)::int from @sessions where key = $1", [absolute.key])
+        ) {
           yield* Effect.ignore(a.get(absolute.id))
           yield* Effect.sleep(20)
         }
@@ -154,25 +163,35 @@ describe("sweeps", () => {
       if (a === undefined) return assert.fail()
       const seen: Array<SessionEvent> = []
       for (const each of nodes) {
-        yield* Effect.forkScoped(Stream.runForEach(each.events, (event) => Effect.sync(() => seen.push(event))), {
-          startImmediately: true
-        })
+        yield* Effect.forkScoped(
+          Stream.runForEach(each.events, (event) => Effect.sync(() => seen.push(event))),
+          {
+            startImmediately: true
+          }
+        )
       }
       const sessions = yield* Effect.forEach(Array.from({ length: 300 }), () => a.create(alice), { concurrency: 8 })
       yield* query("update @sessions set expires_at = clock_timestamp() - interval '1 second' where key = any($1)", [
         sessions.slice(0, 250).map(({ key }) => key)
       ])
-      const sweeping = yield* Effect.forEach(
-        Array.from({ length: 12 }),
-        (_, n) => (nodes[n % 3] ?? a).sweep,
-        { concurrency: "unbounded" }
-      )
+      const sweeping = yield* Effect.forEach(Array.from({ length: 12 }), (_, n) => (nodes[n % 3] ?? a).sweep, {
+        concurrency: "unbounded"
+      })
       yield* a.sweep
-      assert.isAtMost(sweeping.reduce((sum, count) => sum + count, 0), 250)
+      assert.isAtMost(
+        sweeping.reduce((sum, count) => sum + count, 0),
+        250
+      )
       assert.strictEqual(yield* number("select count(*)::int from @sessions"), 50)
       const expired = () => seen.flatMap((event) => (event._tag === "Expired" ? [String(event.key)] : []))
       yield* eventually(Effect.sync(() => expired().length >= 250))
-      assert.deepStrictEqual(expired().sort(), sessions.slice(0, 250).map(({ key }) => String(key)).sort())
+      assert.deepStrictEqual(
+        expired().sort(),
+        sessions
+          .slice(0, 250)
+          .map(({ key }) => String(key))
+          .sort()
+      )
     })
   )
 
@@ -188,11 +207,17 @@ describe("sweeps", () => {
       })
       assert.strictEqual((yield* b.get(id, quiet)).version, 1n)
       yield* eventually(
-        Effect.andThen(a.sweep, Effect.map(number("select version::int from @sessions where key = $1", [key]), (v) => v === 2))
+        Effect.andThen(
+          a.sweep,
+          Effect.map(number("select version::int from @sessions where key = $1", [key]), (v) => v === 2)
+        )
       )
       yield* eventually(Effect.map(b.get(id, quiet), (session) => session.version === 2n))
       assert.deepStrictEqual((yield* b.get(id, quiet)).attributeNames, ["note"])
-      assert.strictEqual(yield* number("select position('1234' in attributes::text) from @sessions where key = $1", [key]), 0)
+      assert.strictEqual(
+        yield* number("select position('1234' in attributes::text) from @sessions where key = $1", [key]),
+        0
+      )
     })
   )
 })

@@ -115,12 +115,18 @@ describe("racing logins", () => {
     Effect.gen(function* () {
       const { most, nodes, result } = yield* watched("reject", (nodes) =>
         Effect.gen(function* () {
-          const guests = yield* Effect.forEach(Array.from({ length: 30 }), (_, index) => of(nodes, index).createAnonymous(), {
-            concurrency: 12
-          })
+          const guests = yield* Effect.forEach(
+            Array.from({ length: 30 }),
+            (_, index) => of(nodes, index).createAnonymous(),
+            {
+              concurrency: 12
+            }
+          )
           const results = yield* race(30, (index) => {
             const guest = guests[index]
-            return guest === undefined ? Effect.die("no guest") : of(nodes, index + 1).rotate(guest.id, { userId: alice })
+            return guest === undefined
+              ? Effect.die("no guest")
+              : of(nodes, index + 1).rotate(guest.id, { userId: alice })
           })
           const found = yield* Effect.forEach(guests, ({ id }) => nodes[0].find(id, { refresh: true }))
           return { results, guests: found.filter(Option.isSome).length }

@@ -3,7 +3,15 @@
  * know a session by its key, and at most a SHA-256 of its secret. A dump of the
  * database logs nobody in.
  */
-import { Session, SessionAttribute, type SessionEvent, SessionId, type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
+import {
+  Session,
+  SessionAttribute,
+  type SessionEvent,
+  SessionId,
+  type Sessions,
+  SessionStore,
+  UserId
+} from "@effect-pg-session/core"
 import { assert, describe } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -51,9 +59,11 @@ const everything = Effect.fnUntraced(function* (sessions: Sessions) {
     returned.push(session)
     return session
   }
-  const session = keep(yield* sessions.create(alice, {
-    attributes: [SessionAttribute.value(Card, { number: value, tries: 1 }), SessionAttribute.value(Note, value)]
-  }))
+  const session = keep(
+    yield* sessions.create(alice, {
+      attributes: [SessionAttribute.value(Card, { number: value, tries: 1 }), SessionAttribute.value(Note, value)]
+    })
+  )
   const changed = keep(yield* sessions.update(Session.set(session, Note, `${value} 2`)))
   returned.push(Session.set(changed, Card, { number: value, tries: 2 }))
   const rotated = keep(yield* sessions.rotate(session.id, { grace: "0 seconds" }))
@@ -76,7 +86,9 @@ const everything = Effect.fnUntraced(function* (sessions: Sessions) {
   yield* failing(sessions.update(Session.set(stale, Checked, value)))
   yield* failing(sessions.update(Session.set(stale, SessionAttribute.make("x", Schema.Unknown), () => value)))
   const guest = keep(yield* sessions.createAnonymous())
-  keep(yield* sessions.rotate(guest.id, { userId: UserId.make("bob"), attributes: [SessionAttribute.value(Note, value)] }))
+  keep(
+    yield* sessions.rotate(guest.id, { userId: UserId.make("bob"), attributes: [SessionAttribute.value(Note, value)] })
+  )
   yield* sessions.deleteAttributeForUser(alice, Note)
   yield* sessions.delete(rotated.id)
   yield* failing(sessions.get(rotated.id))
@@ -86,9 +98,12 @@ const everything = Effect.fnUntraced(function* (sessions: Sessions) {
 
 const events = Effect.fnUntraced(function* (sessions: Sessions) {
   const seen: Array<SessionEvent> = []
-  yield* Effect.forkScoped(Stream.runForEach(sessions.events, (event) => Effect.sync(() => seen.push(event))), {
-    startImmediately: true
-  })
+  yield* Effect.forkScoped(
+    Stream.runForEach(sessions.events, (event) => Effect.sync(() => seen.push(event))),
+    {
+      startImmediately: true
+    }
+  )
   return seen
 })
 
@@ -110,16 +125,22 @@ describe("whatever is done", () => {
       const notifications: Array<string> = []
       while (notifications.at(-1) !== "end") notifications.push((yield* Queue.take(queue)).payload)
 
-      const tables = yield* query(
-        "select table_name::text from information_schema.tables where table_schema = $1", [names.schemaName]
-      )
+      const tables = yield* query("select table_name::text from information_schema.tables where table_schema = $1", [
+        names.schemaName
+      ])
       assert.isAtLeast(tables.length, 3)
       const dump: Array<string> = []
       for (const [table] of tables) {
-        for (const [row] of yield* query(`select t::text from ${names.schema}."${String(table)}" t`)) dump.push(String(row))
+        for (const [row] of yield* query(`select t::text from ${names.schema}."${String(table)}" t`))
+          dump.push(String(row))
       }
       assert.include(dump.join("\n"), renewed.key)
-      assert.include(dump.join("\n"), createHash("sha256").update(secretOf(tokenOf(renewed))).digest("base64url"))
+      assert.include(
+        dump.join("\n"),
+        createHash("sha256")
+          .update(secretOf(tokenOf(renewed)))
+          .digest("base64url")
+      )
       assert.isAbove(notifications.length, 5)
       assert.isAtLeast(failures.length, 10)
       assert.isAbove(observed.statements(), 10)
@@ -141,7 +162,12 @@ describe("whatever is done", () => {
         if (where !== "the database") assert.notInclude(text, "hunter2", where)
       }
       // The secret's hash is the database's own business.
-      assert.notInclude(observed.text(), createHash("sha256").update(secretOf(tokens[0] ?? "")).digest("base64url"))
+      assert.notInclude(
+        observed.text(),
+        createHash("sha256")
+          .update(secretOf(tokens[0] ?? ""))
+          .digest("base64url")
+      )
       assert.isTrue(seen.some(({ _tag }) => _tag === "SecretReused"))
     })
   )
@@ -182,7 +208,9 @@ describe("whatever is done", () => {
       yield* eventually(Effect.map(Effect.exit(a.listForUser(alice)), Exit.isSuccess))
       yield* query("alter table @sessions add constraint refuse check (version < 1) not valid")
       yield* observed.observe(
-        Effect.map(Effect.exit(a.update(Session.set(session, Note, value), { check: "none" })), (exit) => failures.push(exit))
+        Effect.map(Effect.exit(a.update(Session.set(session, Note, value), { check: "none" })), (exit) =>
+          failures.push(exit)
+        )
       )
       yield* query("drop table @sessions cascade")
       yield* observed.observe(attempts)
@@ -203,8 +231,16 @@ describe("whatever is done", () => {
       const url = new URL(Redacted.value(databaseUrl))
       url.password = "hunter2-password"
       const exits = yield* Effect.forEach(
-        [url.href, "postgres://u:hunter2-password@127.0.0.1:1/x", "postgres://u:hunter2-password@[", "hunter2-password"],
-        (text) => Effect.exit(observed.observe(build(PgSession.layer({ url: Redacted.make(text), statementTimeout: "1 second" }))))
+        [
+          url.href,
+          "postgres://u:hunter2-password@127.0.0.1:1/x",
+          "postgres://u:hunter2-password@[",
+          "hunter2-password"
+        ],
+        (text) =>
+          Effect.exit(
+            observed.observe(build(PgSession.layer({ url: Redacted.make(text), statementTimeout: "1 second" })))
+          )
       )
       for (const exit of exits) {
         assert.isTrue(Exit.isFailure(exit))
@@ -231,7 +267,11 @@ describe("a dump of the database", () => {
       // A node that has never seen the session, and one that has it in memory.
       const fresh = yield* build(PgSession.layer({ url, schemaName: schema }))
       for (const text of stored) {
-        for (const candidate of [session.key + text, text + session.key, session.key + Buffer.from(text).toString("base64url").slice(0, 43)]) {
+        for (const candidate of [
+          session.key + text,
+          text + session.key,
+          session.key + Buffer.from(text).toString("base64url").slice(0, 43)
+        ]) {
           const id = SessionId.fromString(candidate)
           if (Option.isNone(id)) continue
           for (const sessions of [a, fresh]) {

@@ -31,14 +31,13 @@ export const child = Effect.fnUntraced(function* (env: Readonly<Record<string, s
   })
   const lines = createInterface({ input: running.stdout })[Symbol.asyncIterator]()
   /** The next answer; other lines are its log. */
-  const answer: Effect.Effect<typeof Answer.Type, Error> = Effect.suspend(() =>
+  const answer: Effect.Effect<typeof Answer.Type> = Effect.suspend(() =>
     Effect.flatMap(
       Effect.promise(() => lines.next()),
       ({ done, value }) => {
-        if (done === true) return Effect.fail(new Error(`the process ended: ${log}`))
-        const text = String(value)
-        if (text.startsWith("{")) return Effect.mapError(Schema.decodeUnknownEffect(Answer)(text), (error) => new Error(String(error)))
-        log += `${text}\n`
+        if (done === true) return Effect.die(new Error(`the process ended: ${log}`))
+        if (value.startsWith("{")) return Effect.orDie(Schema.decodeEffect(Answer)(value))
+        log += `${value}\n`
         return answer
       }
     )

@@ -122,7 +122,12 @@ const gated = (database: Statements) => {
       })
 
   return {
-    database: { ...database, read: through(database.read), write: through(database.write) } satisfies Statements,
+    database: {
+      names: database.names,
+      read: through(database.read),
+      write: through(database.write),
+      reserved: { read: through(database.reserved.read), write: through(database.reserved.write) }
+    } satisfies Statements,
     pauseBefore: pause("before"),
     pauseAfter: pause("after"),
     statements: (operation: Operation) => counts.get(operation) ?? 0
@@ -203,7 +208,7 @@ const makeNode = Effect.fnUntraced(function* (names: Names.Names, name: string, 
       Effect.map(sessions.health, ({ staleness }) => Duration.toMillis(staleness) < performance.now() - since)
     )
   })
-  yield* heard
+  yield* eventually(Effect.map(sessions.health, ({ synced }) => synced))
   return { ...sessions, ...gates, name, heard }
 })
 

@@ -37,9 +37,7 @@ export const build = Effect.fnUntraced(function* <E, R>(layer: Layer.Layer<Sessi
 })
 
 /** A node on the test's schema. */
-export const node = (
-  options: PgSessionOptions = {}
-): Effect.Effect<Node, PgSessionError, TestDatabase | Scope.Scope> =>
+export const node = (options: PgSessionOptions = {}): Effect.Effect<Node, PgSessionError, TestDatabase | Scope.Scope> =>
   Effect.flatMap(TestDatabase, ({ schema, url }) =>
     build(PgSession.layer({ url, schemaName: schema, maxConnections: 4, cleanupInterval: "7 days", ...options }))
   )

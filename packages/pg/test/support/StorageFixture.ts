@@ -13,6 +13,7 @@ import type {
 import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -86,6 +87,30 @@ export class Fixture extends Context.Service<Fixture, Effect.Success<ReturnType<
 ) {
   static readonly layer = Layer.effect(Fixture, make("")).pipe(Layer.provideMerge(schemaLayer))
 }
+
+/** Changes a row by hand in a transaction, runs `during` once somebody waits for it, and commits. */
+export const whileLocked = <A, E, E2 = never, R = never>(
+  row: SessionRow,
+  assignments: string,
+  waiting: Effect.Effect<A, E>,
+  during: Effect.Effect<unknown, E2, R> = Effect.void
+) =>
+  Effect.gen(function* () {
+    const { query, sql } = yield* Fixture
+    const fiber = yield* Effect.gen(function* () {
+      yield* query(`update @sessions set ${assignments} where key = $1`, [row.key])
+      const [[backend] = []] = yield* query("select pg_backend_pid()")
+      const fiber = yield* Effect.forkChild(waiting, { startImmediately: true })
+      const blocked = Effect.map(
+        query("select count(*)::int from pg_stat_activity a where $1::int = any(pg_blocking_pids(a.pid))", [backend]),
+        ([row]) => row?.[0] !== 0
+      )
+      yield* Effect.repeat(Effect.delay(blocked, 2), { until: (is) => is })
+      yield* during
+      return fiber
+    }).pipe(sql.withTransaction)
+    return yield* Fiber.join(fiber)
+  })
 
 export const newKey = (): SessionKey => SessionKey.make(randomBytes(16).toString("base64url"))
 

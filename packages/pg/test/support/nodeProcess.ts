@@ -18,8 +18,9 @@ const answer = (value: Readonly<Record<string, unknown>>) =>
   Effect.sync(() => void process.stdout.write(`${JSON.stringify(value)}\n`))
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const nextLine = Effect.map(Effect.promise(() => lines.next()), ({ done, value }) =>
-  done === true ? [] : String(value).split(" ")
+const nextLine = Effect.map(
+  Effect.promise(() => lines.next()),
+  ({ done, value }) => (done === true ? [] : value.split(" "))
 )
 
 const program = Effect.gen(function* () {

@@ -19,7 +19,7 @@ import type { SessionLoader } from "../SessionLoader.ts"
 import { confirm } from "../TouchFlush.ts"
 import type { Operations } from "./Operations.ts"
 
-/** An answer that is older than `maxStaleness` when it arrives is asked for again, this often. */
+/** An answer that is older than `maxStaleness` when it arrives, or was overtaken by an ending, is asked for again, this often. */
 const staleAnswerRetries = 3
 /** Synchronous touches that may wait, and that share a statement. */
 const maxPendingTouches = 20_000
@@ -49,6 +49,7 @@ export const make = Effect.fnUntraced(function* (
     maxBatch: maxTouchBatch,
     maxPending: maxPendingTouches,
     concurrency: 1,
+    patience: { millis: settings.statementTimeout, now: () => clock.now() },
     send: (keys) =>
       Effect.suspend(() => {
         const touches = [...new Set(keys)].map((key) => ({ key, age: 0 }))
@@ -86,8 +87,9 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       cache.counters.misses++
       for (let attempt = 0; attempt < staleAnswerRetries; attempt++) {
-        const { entry, sentAt } = yield* loader.load(token, authoritative)
+        const { entry, overtaken, sentAt } = yield* loader.load(token, authoritative)
         if (clock.now() - sentAt > settings.maxStaleness) continue
+        if (overtaken && attempt < staleAnswerRetries - 1) continue
         if (entry === undefined) return undefined
         const proof = cache.verify(entry, token)
         if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key: entry.key })

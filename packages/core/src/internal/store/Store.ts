@@ -32,7 +32,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Sessions, never, Scope.Scope> {
   const operations = yield* Operations.make
   const synchronization = yield* Synchronization.make(cache, storage, notifier, settings)
-  const loader = yield* SessionLoader.make(cache, storage)
+  const loader = yield* SessionLoader.make(cache, storage, settings)
   const flush = yield* TouchFlush.make(cache, storage, settings)
   const reads = yield* Reads.make(cache, storage, loader, settings, operations)
   const updates = yield* Updates.make(cache, storage, settings, operations)

@@ -195,6 +195,7 @@ export const make = Effect.fnUntraced(function* (
       maxWeight,
       weigh: ({ request }) => request.set.reduce((sum, { value }) => sum + value.length, 0),
       concurrency,
+      patience: { millis: settings.statementTimeout, now: () => clock.now() },
       keyOf: ({ request }) => request.key,
       send: send(statement)
     })

@@ -241,6 +241,34 @@ export const storageWriting = ({ it }: Harness): void => {
     })
   )
 
+  it.effect("where nothing is locked, a batch that must not wait is answered as one that may", () =>
+    Effect.gen(function* () {
+      const storage = yield* SessionStorage
+      const outcomes = yield* Effect.forEach([storage.write, storage.tryWrite], (write) =>
+        Effect.gen(function* () {
+          const [a, b, c, e] = yield* Effect.all(
+            Array.from({ length: 4 }, () => created({ attributes: [attribute("cart")] }))
+          )
+          assert(a !== undefined && b !== undefined && c !== undefined && e !== undefined)
+          const set = [attribute("cart", "2")]
+          const answer = yield* write([
+            writeRequest(e, { set }),
+            writeRequest(a, { set }),
+            writeRequest(b, { set, expectedVersion: 7n }),
+            writeRequest(c, { set, proof: newHash() }),
+            writeRequest({ ...e, key: credential().key }, { set })
+          ])
+          for (const row of [b, c]) expect(yield* stands(row.key)).toEqual(row)
+          for (const row of [a, e]) expect((yield* stands(row.key)).attributes.get("cart")?.value).toBe("2")
+          return answer.outcomes.map(({ _tag }) => _tag)
+        })
+      )
+      expect(outcomes[0]).toEqual(["Accepted", "Accepted", "VersionMismatch", "Gone", "Gone"])
+      expect(outcomes[1]).toEqual(outcomes[0])
+      expect((yield* storage.tryWrite([])).outcomes).toEqual([])
+    })
+  )
+
   it.effect("an empty batch and a batch of one are batches", () =>
     Effect.gen(function* () {
       const storage = yield* SessionStorage

@@ -4,6 +4,10 @@
  * the order of their keys before they are changed. A session whose deadline has
  * passed is left to the sweep, which reports it as expired: each session is
  * reported by the one statement that removed it.
+ *
+ * An ending of a user's, a group's or all sessions is done in parts, so that no statement
+ * takes longer than statements may, however many sessions there are. A part
+ * takes live sessions only, or many expired ones would leave nothing to be ended in it.
  */
 import type { Answer, Deleted, DeleteTarget, KeyVersion, UserId } from "@effect-pg-session/core"
 import type { Parameter, Row } from "../Database.ts"
@@ -12,6 +16,7 @@ import { allPayload, groupHead, userHead } from "../NotificationPayload.ts"
 import * as Columns from "./Columns.ts"
 import {
   earliestExpiry,
+  earlyClock,
   firstRow,
   isLasting,
   isLive,
@@ -29,11 +34,18 @@ type Told =
   /** By one payload, which an SQL expression gives. */
   | { readonly payload: string }
 
-const statement = (names: Names, condition: string, accepted: string, told: Told): string =>
-  `with locked as materialized (
-  select s.key, s.secret_hash, s.former_hash, s.former_until, s.expires_at, s.last_accessed_at, s.idle_timeout
-  from ${names.sessions} s where ${condition} order by s.key for update
-), clock as materialized (
+/** How many sessions a statement ends at most. */
+export const partSize = 2_000
+
+/**
+ * Who was idle for too long in the statement's snapshot may have been active meanwhile, by a statement that is not yet
+ * committed. Expired for longer than this, they were not.
+ */
+const undecided = "interval '1 minute'"
+
+/** The rest of a statement that has `locked` rows and says in `more` whether there may be others. */
+const ending = (names: Names, accepted: string, more: string, told: Told): string =>
+  `clock as materialized (
   select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0
 ), ended as (
   delete from ${names.sessions} s using locked l, clock c
@@ -48,17 +60,39 @@ const statement = (names: Names, condition: string, accepted: string, told: Told
 ), told as materialized (
   select count(*) as payloads from notified
 )
-select ${milliseconds("c.at")}, e.key
+select ${milliseconds("c.at")}, e.key, ${more}
 from clock c left join ended e on true cross join told t where t.payloads >= 0`
 
+const endOne = (names: Names): string =>
+  `with locked as materialized (
+  select s.key, s.secret_hash, s.former_hash, s.former_until, s.expires_at, s.last_accessed_at, s.idle_timeout
+  from ${names.sessions} s where s.key = $1::text for update
+), ${ending(names, `($2::text is null or ${isProven("l", "$2::text", "c.at")})`, "false", "each")}`
+
+const endPart = (names: Names, condition: string, limit: number, told: Told): string =>
+  `with live as materialized (
+  select s.key from ${names.sessions} s
+  where ${condition} and ${isLive("s", earlyClock)} order by s.key limit ${limit}
+), dubious as materialized (
+  select s.key from ${names.sessions} s
+  where (select count(*) from live) < ${limit} and ${condition}
+    and not ${isLive("s", earlyClock)} and ${isLive("s", `(${earlyClock} - ${undecided})`)}
+  order by s.key limit ${limit}
+), locked as materialized (
+  select s.key, s.expires_at, s.last_accessed_at, s.idle_timeout
+  from ${names.sessions} s
+  where ${condition} and s.key = any(array(select v.key from live v union all select d.key from dubious d))
+  order by s.key for update
+), ${ending(names, "true", `(select count(*) from live) = ${limit}`, told)}`
+
 /** One statement per kind of target. */
-export const sqls = (names: Names) => ({
-  session: statement(names, "s.key = $1::text", `($2::text is null or ${isProven("l", "$2::text", "c.at")})`, "each"),
-  user: statement(names, "s.user_id = $1::text", "true", { payload: `${literal(userHead)} || $1::text` }),
-  userExcept: statement(names, "s.user_id = $1::text and s.key <> $2::text", "true", "each"),
-  group: statement(names, "s.group_id = $1::text", "true", { payload: `${literal(groupHead)} || $1::text` }),
-  groupExcept: statement(names, "s.group_id = $1::text and s.key <> $2::text", "true", "each"),
-  all: statement(names, "true", "true", { payload: literal(allPayload) })
+export const sqls = (names: Names, limit: number = partSize) => ({
+  session: endOne(names),
+  user: endPart(names, "s.user_id = $1::text", limit, { payload: `${literal(userHead)} || $1::text` }),
+  userExcept: endPart(names, "s.user_id = $1::text and s.key <> $2::text", limit, "each"),
+  group: endPart(names, "s.group_id = $1::text", limit, { payload: `${literal(groupHead)} || $1::text` }),
+  groupExcept: endPart(names, "s.group_id = $1::text and s.key <> $2::text", limit, "each"),
+  all: endPart(names, "true", limit, { payload: literal(allPayload) })
 })
 
 /** Which statement to use for a target, and its parameters. */
@@ -79,7 +113,8 @@ export const choose = (target: DeleteTarget): readonly [keyof ReturnType<typeof 
 
 export const decode = (rows: ReadonlyArray<Row>): Deleted => ({
   now: Columns.number(firstRow(rows)[0]),
-  keys: rows.flatMap((row) => (row[1] === null ? [] : [Columns.key(row[1])]))
+  keys: rows.flatMap((row) => (row[1] === null ? [] : [Columns.key(row[1])])),
+  more: firstRow(rows)[2] === true
 })
 
 /** Takes the attribute `$2` from all live sessions of the user `$1` that have it. */

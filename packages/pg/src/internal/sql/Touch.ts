@@ -3,12 +3,15 @@
  * new version and without a notification. Only `last_accessed_at` changes, which
  * no index and no predicate of an index mentions, so that each update stays in
  * its page (HOT). A passed deadline is final: those rows are left alone.
+ *
+ * Ages count from the statement's start: what it waits for rows would otherwise
+ * make accesses later than they were. Deadlines are judged by the clock after the wait.
  */
 import type { Answer, SessionKey, Touch, Touched } from "@effect-pg-session/core"
 import type { Parameter, Row } from "../Database.ts"
 import type { Names } from "../Names.ts"
 import * as Columns from "./Columns.ts"
-import { duration, firstRow, interval, isLive, lateClock, milliseconds, textArray } from "./Text.ts"
+import { duration, earlyClock, firstRow, interval, isLive, lateClock, milliseconds, textArray } from "./Text.ts"
 
 /** Takes `$1`, a `text[]` of keys, and `$2`, a `float8[]` of their ages in milliseconds. */
 export const sql = (names: Names): string =>
@@ -19,7 +22,7 @@ export const sql = (names: Names): string =>
 ), clock as materialized (
   select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0
 ), live as materialized (
-  select l.key, l.last_accessed_at as former, greatest(l.last_accessed_at, c.at - ${interval("l.age")}) as latter
+  select l.key, l.last_accessed_at as former, greatest(l.last_accessed_at, ${earlyClock} - ${interval("l.age")}) as latter
   from locked l cross join clock c
   where ${isLive("l", "c.at")}
 ), touched as (

@@ -1,6 +1,6 @@
 /**
- * The statement behind `write`: changes of many sessions, each checked and
- * answered by itself, in one round trip.
+ * The statements behind `write` and `tryWrite`: changes of many sessions, each
+ * checked and answered by itself, in one round trip. They differ in what becomes of rows that somebody else has locked.
  *
  * All rows are locked first, in the order of their keys, and the clock is read
  * once all locks are held. A locked row is the latest version of the row, while
@@ -32,15 +32,18 @@ import {
   unexpected
 } from "./Text.ts"
 
+/** What is done about a row that somebody else has locked: wait for it, or leave it and answer 'L'. */
+export type Locked = "wait" | "skip"
+
 /** Takes `$1`, the requests as a JSON array (see {@link parameters}), and `$2`, their keys as a `text[]`. */
-export const sql = (names: Names): string =>
+export const sql = (names: Names, locked: Locked): string =>
   `with input as materialized (
   select i.* from jsonb_to_recordset($1::text::jsonb) as i(
     ord int, key text, proof text, base bigint, version bigint, expected jsonb,
     names text[], set jsonb, bytes int, expiring bool, regroup bool, "group" text,
     lifetime float8, reidle bool, idle float8, notify bool, max_bytes float8)
 ), locked as materialized (
-  select s.* from ${names.sessions} s where s.key = any($2::text[]) order by s.key for no key update
+  select s.* from ${names.sessions} s where s.key = any($2::text[]) order by s.key for no key update${locked === "skip" ? " skip locked" : ""}
 ), clock as materialized (
   select t.at, ${milliseconds("t.at")} as ms
   from (select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0) t
@@ -50,7 +53,7 @@ export const sql = (names: Names): string =>
     case when l.attributes_expire_at <= c.at then ${sizeOf(lastingAttributes("l.attributes", "c.ms"))} else l.attribute_bytes end as base_bytes
   from locked l cross join clock c
 ), changed as materialized (
-  select i.ord, i.proof, i.base as caller_version, i.version as expected_version, i.expected, i.max_bytes,
+  select i.ord, i.key as wanted, i.proof, i.base as caller_version, i.version as expected_version, i.expected, i.max_bytes,
     i.notify, i.expiring, i.lifetime is not null or i.reidle or i.regroup as beyond_attributes, l.*,
     case when i.regroup then i."group" else l.group_id end as new_group_id,
     case when i.lifetime is null then l.expires_at else l.at + ${interval("i.lifetime")} end as new_expires_at,
@@ -63,6 +66,12 @@ export const sql = (names: Names): string =>
 ), checked as materialized (
   select n.*, m.name as mismatched, m.actual,
     case
+      ${
+        // In the statement's snapshot, but not locked: somebody holds it, or has just deleted it.
+        locked === "skip"
+          ? `when n.key is null and exists (select 1 from ${names.sessions} s where s.key = n.wanted) then 'L'`
+          : ""
+      }
       when n.key is null or not ${isLive("n", "n.at")} or ${isProven("n", "n.proof", "n.at")} is not true then 'G'
       when n.expected_version <> n.version then 'V'
       when m.name is not null then 'A'
@@ -161,10 +170,18 @@ const encode = (request: WriteRequest, ord: number): string => {
   return names.length === 0 ? fields : `${fields.slice(0, -1)},"set":${set}}`
 }
 
-export const decode = (
+/** Reads the answer of the statement that waits. */
+export const decode = (rows: ReadonlyArray<Row>, count: number) => decodeWith(rows, count, outcome)
+
+/** Reads the answer of the statement that skips. */
+export const decodeTry = (rows: ReadonlyArray<Row>, count: number) =>
+  decodeWith(rows, count, (row, now) => (row[2] === "L" ? ({ _tag: "Busy" } as const) : outcome(row, now)))
+
+const decodeWith = <A>(
   rows: ReadonlyArray<Row>,
-  count: number
-): Answer & { readonly outcomes: ReadonlyArray<WriteOutcome> } => {
+  count: number,
+  read: (row: Row, now: number) => A
+): Answer & { readonly outcomes: ReadonlyArray<A | { readonly _tag: "Gone" }> } => {
   const now = Columns.number(firstRow(rows)[0])
   const byRequest = new Map(rows.map((row) => [row[1], row] as const))
   return {
@@ -173,7 +190,7 @@ export const decode = (
     // (a trigger, a policy) kept it from being changed.
     outcomes: Array.from({ length: count }, (_, ord) => {
       const row = byRequest.get(ord)
-      return row === undefined ? { _tag: "Gone" } : outcome(row, now)
+      return row === undefined ? { _tag: "Gone" } : read(row, now)
     })
   }
 }

@@ -18,7 +18,8 @@ import * as Path from "node:path"
 import { waitUntil } from "./RealTime.ts"
 import { owner, ServerProcessError } from "./ServerProcess.ts"
 
-// SIGQUIT is PostgreSQL's immediate shutdown: after 5 s it kills even children that are stopped.
+// SIGQUIT is PostgreSQL's immediate shutdown: after 5 s it kills even children that are stopped. What outlives its parent
+// for a moment may still write, so that removing the directory can take more than one attempt.
 const script = `
 pid=
 while read -r line; do pid=$line; done
@@ -29,7 +30,8 @@ if [ -n "$pid" ]; then
   while kill -0 "$pid" && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
   kill -KILL "$pid"
 fi 2> /dev/null
-rm -rf -- "$1"
+tries=0
+until rm -rf -- "$1" || [ "$tries" -ge 100 ]; do sleep 0.1; tries=$((tries + 1)); done 2> /dev/null
 `
 
 /** A directory that belongs to the user the servers run as. */

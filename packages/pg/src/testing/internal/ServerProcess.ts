@@ -40,7 +40,8 @@ const environment = { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C" 
 export const run = (
   file: string,
   args: ReadonlyArray<string>,
-  cwd: string
+  cwd: string,
+  onStart?: (pid: number | undefined) => void
 ): Effect.Effect<string, ServerProcessError> =>
   Effect.callback<string, ServerProcessError>((resume) => {
     const child = ChildProcess.execFile(
@@ -54,6 +55,7 @@ export const run = (
             : Effect.fail(new ServerProcessError({ message: stderr.trim() || cause.message, cause }))
         )
     )
+    onStart?.(child.pid)
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
