@@ -6,8 +6,8 @@
  * - A connection delivers every notice that was committed after `connect` had
  *   answered, in the order of the commits, or it fails. It never skips one.
  * - A beat is delivered to every connection like any other notice, after all
- *   notices committed before it. It proves that both ways work: it is sent through the same connections as
- *   queries are, and commits a row, so that a server that can no longer commit cannot confirm it.
+ *   notices committed before it. It proves that both ways work: it takes the way that queries
+ *   take, on a connection of its own, and commits a row, so that a server that can no longer commit cannot confirm it.
  * - What is delivered is a hint: anybody who may connect to the database can forge
  *   it. A receiver may drop what it has in memory because of a notice, and must believe nothing else.
  * - The buffer between the database and `take` is bounded; when it overflows, the

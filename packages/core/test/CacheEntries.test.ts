@@ -95,15 +95,24 @@ describe("CacheEntries", () => {
   it("the least recently used one goes first", () => {
     const entries = new CacheEntries(3)
     const [a, b, c] = [put(entries), put(entries), put(entries)]
-    assert.deepStrictEqual(entries.keys(), [a, b, c].map(({ entry }) => entry.key))
+    assert.deepStrictEqual(
+      entries.keys(),
+      [a, b, c].map(({ entry }) => entry.key)
+    )
     entries.promote(a.entry)
     entries.promote(c.entry)
     entries.promote(c.entry)
-    assert.deepStrictEqual(entries.keys(), [b, a, c].map(({ entry }) => entry.key))
+    assert.deepStrictEqual(
+      entries.keys(),
+      [b, a, c].map(({ entry }) => entry.key)
+    )
     const d = put(entries)
     assert.strictEqual(entries.evicted, 1)
     assert.isUndefined(entries.handle(b.token))
-    assert.deepStrictEqual(entries.keys(), [a, c, d].map(({ entry }) => entry.key))
+    assert.deepStrictEqual(
+      entries.keys(),
+      [a, c, d].map(({ entry }) => entry.key)
+    )
     entries.promote(b.entry)
     assert.strictEqual(entries.size, 3, "what is gone cannot be promoted")
   })
@@ -138,7 +147,10 @@ describe("CacheEntries", () => {
   it("keeps no index of sessions that are gone", () => {
     const entries = new CacheEntries(5)
     for (let n = 0; n < 100; n++) put(entries, { userId: UserId.make(`u${n}`), groupId: GroupId.make(`g${n}`) })
-    const found = Array.from({ length: 100 }, (_, n) => [...entries.ofUser(`u${n}`), ...entries.ofGroup(`g${n}`)]).flat()
+    const found = Array.from({ length: 100 }, (_, n) => [
+      ...entries.ofUser(`u${n}`),
+      ...entries.ofGroup(`g${n}`)
+    ]).flat()
     assert.lengthOf(found, 10)
     entries.clear()
     assert.strictEqual(entries.size, 0)

@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Coalescer from "../src/internal/Coalescer.ts"
 import { SessionStoreUnavailable } from "../src/SessionError.ts"
@@ -30,6 +31,9 @@ const make = Effect.fnUntraced(function* (options: Partial<Coalescer.Options<str
   return { batches, gate, coalescer, submit }
 })
 
+const range = (from: number, to: number): ReadonlyArray<number> =>
+  Array.from({ length: to - from }, (_, index) => from + index)
+
 const all = <A, E>(fibers: ReadonlyArray<Fiber.Fiber<A, E>>) => Effect.forEach(fibers, Fiber.join)
 
 describe("Coalescer", () => {
@@ -54,7 +58,10 @@ describe("Coalescer", () => {
       const fibers = [yield* submit("a"), yield* submit("bad"), yield* submit("b")]
       yield* gate.open
       const results = yield* Effect.forEach(fibers, (fiber) => Effect.result(Fiber.join(fiber)))
-      assert.deepStrictEqual(results.map(({ _tag }) => _tag), ["Success", "Failure", "Success"])
+      assert.deepStrictEqual(
+        results.map(({ _tag }) => _tag),
+        ["Success", "Failure", "Success"]
+      )
     })
   )
 
@@ -130,17 +137,19 @@ describe("Coalescer", () => {
     })
   )
 
-  it.effect("when its scope closes: what was not sent is refused, what was sent is unknown, what comes is refused", () =>
-    Effect.gen(function* () {
-      const scope = yield* Scope.make()
-      const { batches, coalescer, submit } = yield* Scope.provide(make(), scope)
-      const [sent, unsent] = [yield* submit("a"), yield* submit("b")]
-      yield* Scope.close(scope, Exit.void)
-      assert.deepInclude(yield* Effect.flip(Fiber.join(sent)), { reason: "Closed", outcome: "Unknown" })
-      assert.deepInclude(yield* Effect.flip(Fiber.join(unsent)), { reason: "Closed", outcome: "NotApplied" })
-      assert.deepInclude(yield* Effect.flip(coalescer.submit("c")), { reason: "Closed", outcome: "NotApplied" })
-      assert.deepStrictEqual(batches, [["a"]])
-    })
+  it.effect(
+    "when its scope closes: what was not sent is refused, what was sent is unknown, what comes is refused",
+    () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const { batches, coalescer, submit } = yield* Scope.provide(make(), scope)
+        const [sent, unsent] = [yield* submit("a"), yield* submit("b")]
+        yield* Scope.close(scope, Exit.void)
+        assert.deepInclude(yield* Effect.flip(Fiber.join(sent)), { reason: "Closed", outcome: "Unknown" })
+        assert.deepInclude(yield* Effect.flip(Fiber.join(unsent)), { reason: "Closed", outcome: "NotApplied" })
+        assert.deepInclude(yield* Effect.flip(coalescer.submit("c")), { reason: "Closed", outcome: "NotApplied" })
+        assert.deepStrictEqual(batches, [["a"]])
+      })
   )
 
   it.effect("a batch that dies is answered with an unknown outcome, and those who came meanwhile are served", () =>
@@ -176,40 +185,43 @@ describe("Coalescer", () => {
     })
   )
 
-  it.effect("wakes up for whoever comes while it comes to rest, however many were served before", () =>
-    Effect.gen(function* () {
-      const hanging: Array<number> = []
-      // Batches that need no statement never wait: the scheduler stops the fiber where its budget of steps ends.
-      for (let length = 100; length < 700; length++) {
-        const scope = yield* Scope.make()
-        const gate = yield* Latch.make()
-        const quick = yield* Scope.provide(
-          Coalescer.make<string, string, never>({
+  // Batches that need no statement never wait, so the scheduler stops the fiber wherever its budget of steps ends.
+  for (const [what, budgets, lengths] of [
+    ["few steps in a row", range(3, 40), range(0, 8)],
+    ["as many steps in a row as usual", [2_048], range(150, 350)]
+  ] as const) {
+    it.effect(`wakes up for whoever comes while it comes to rest, with ${what}`, () =>
+      Effect.gen(function* () {
+        const hanging: Array<string> = []
+        const check = Effect.fnUntraced(function* (budget: number, length: number) {
+          const gate = yield* Latch.make()
+          const coalescer = yield* Coalescer.make<string, string, never>({
             operation: "shout",
             maxBatch: 1,
             maxPending: 1_000,
             concurrency: 1,
             send: (items) =>
-              Effect.as(items.includes("first") ? gate.await : Effect.void, items.map((item) => Exit.succeed(item)))
-          }),
-          scope
-        )
-        let served = 0
-        quick.submitUnsafe("first", () => {})
-        for (let n = 0; n < length; n++) quick.submitUnsafe("next", () => served++)
-        yield* gate.open
-        while (served < length) yield* Effect.yieldNow
-        let isServed = false
-        quick.submitUnsafe("late", () => {
-          isServed = true
+              Effect.as(
+                items.includes("first") ? gate.await : Effect.void,
+                items.map((item) => Exit.succeed(item))
+              )
+          }).pipe(Effect.provideService(References.MaxOpsBeforeYield, budget))
+          const served: Array<string> = []
+          const submit = (item: string) => coalescer.submitUnsafe(item, () => served.push(item))
+          for (const item of ["first", ...range(0, length).map(String)]) submit(item)
+          yield* gate.open
+          while (served.length <= length) yield* Effect.yieldNow
+          submit("late")
+          for (let turn = 0; turn < 40 && !served.includes("late"); turn++) yield* Effect.yieldNow
+          if (!served.includes("late")) hanging.push(`after ${length} with ${budget}`)
         })
-        for (let turn = 0; turn < 20 && !isServed; turn++) yield* Effect.yieldNow
-        if (!isServed) hanging.push(length)
-        yield* Scope.close(scope, Exit.void)
-      }
-      assert.deepStrictEqual(hanging, [])
-    })
-  )
+        for (const budget of budgets) {
+          for (const length of lengths) yield* Effect.scoped(check(budget, length))
+        }
+        assert.deepStrictEqual(hanging, [])
+      })
+    )
+  }
 
   it.effect("batches have a weight: whoever would make one too heavy waits for the next one", () =>
     Effect.gen(function* () {

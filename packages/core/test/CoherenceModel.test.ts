@@ -23,9 +23,20 @@ import type { SessionStoreUnavailable } from "../src/SessionError.ts"
 import { GroupId, hashOfToken, type SecretHash, SessionId, type SessionKey } from "../src/SessionId.ts"
 import type { FindOptions } from "../src/SessionStore.ts"
 import * as History from "./support/CoherenceHistory.ts"
-import { alice, bob, Color, Count, makeCluster, maxStaleness, type Node, Note, pass, settle } from "./support/Coherence.ts"
+import {
+  alice,
+  bob,
+  Color,
+  Count,
+  makeCluster,
+  maxStaleness,
+  type Node,
+  Note,
+  pass,
+  settle
+} from "./support/Coherence.ts"
 
-const runs = Number(process.env["COHERENCE_RUNS"] ?? 150)
+const runs = Number(process.env["COHERENCE_RUNS"] ?? 100)
 const onlySeed = process.env["COHERENCE_SEED"]
 const steps = 80
 
@@ -131,7 +142,7 @@ const runSeed = (seed: number) =>
 
     const stateOf = (session: Session): History.State =>
       model.of(session.key)?.states[Number(session.version) - 1] ??
-        violated(`version ${session.version} never stood in the database`)
+      violated(`version ${session.version} never stood in the database`)
 
     /** An answer is exactly one version of the session. */
     const checkContent = (session: Session): History.State => {
@@ -218,13 +229,15 @@ const runSeed = (seed: number) =>
           const session = result.success
           const { row } = checkContent(session)
           const written = row.attributes.get(attribute.name)
-          if (written?.value !== (value === undefined ? undefined : JSON.stringify(value))) violated("it was not written")
+          if (written?.value !== (value === undefined ? undefined : JSON.stringify(value)))
+            violated("it was not written")
           if (written !== undefined && written.version !== row.version) violated("it has another version")
           const before = model.of(key)?.states[Number(row.version) - 2]?.row ?? violated("nothing stood before")
           if (check === "attributes" && (before.attributes.get(attribute.name)?.version ?? 0n) !== expected) {
             violated("G3: the attribute had been written since it was read")
           }
-          if (check === "session" && before.version !== baseVersion) violated("G3: the session had changed since it was read")
+          if (check === "session" && before.version !== baseVersion)
+            violated("G3: the session had changed since it was read")
           acknowledge(on, key, row.version)
           remember(on, session)
           return
@@ -241,7 +254,8 @@ const runSeed = (seed: number) =>
           case "VersionMismatch": {
             checkContent(error.current)
             if (check !== "session" || error.expected !== baseVersion) violated("G3: another expectation")
-            if (error.actual !== error.current.version || error.actual <= baseVersion) violated("G3: a mismatch that is none")
+            if (error.actual !== error.current.version || error.actual <= baseVersion)
+              violated("G3: a mismatch that is none")
             return judgeRefusal()
           }
           case "SessionNotFound": {
@@ -249,7 +263,7 @@ const runSeed = (seed: number) =>
             return judgeAbsence({ name: "", id: base.id, key, hash: hashOfToken(Redacted.value(base.id)) })
           }
           default:
-            if (!isUnavailable(error)) return violated(`${error._tag}`)
+            if (!isUnavailable(error)) return violated(error._tag)
             if (error.outcome === "Unknown") acknowledgeUnknown(on, key)
             else judgeRefusal()
         }
@@ -257,20 +271,22 @@ const runSeed = (seed: number) =>
     }
 
     /** Judges an operation of one session that answers it. */
-    const written = (on: Node, of: Known) => <E extends { readonly _tag: string }>(result: Result.Result<Session, E>) => {
-      if (result._tag === "Success") {
-        checkContent(result.success)
-        learn(result.success)
-        acknowledge(on, of.key, result.success.version)
-        remember(on, result.success)
-      } else if (isUnavailable(result.failure)) {
-        if (result.failure.outcome === "Unknown") acknowledgeUnknown(on, of.key)
-      } else if (result.failure._tag === "SessionNotFound") {
-        judgeAbsence(of)
-      } else {
-        violated(result.failure._tag)
+    const written =
+      (on: Node, of: Known) =>
+      <E extends { readonly _tag: string }>(result: Result.Result<Session, E>) => {
+        if (result._tag === "Success") {
+          checkContent(result.success)
+          learn(result.success)
+          acknowledge(on, of.key, result.success.version)
+          remember(on, result.success)
+        } else if (isUnavailable(result.failure)) {
+          if (result.failure.outcome === "Unknown") acknowledgeUnknown(on, of.key)
+        } else if (result.failure._tag === "SessionNotFound") {
+          judgeAbsence(of)
+        } else {
+          violated(result.failure._tag)
+        }
       }
-    }
 
     /** Runs a deletion; what it alone can have ended is acknowledged by its node. */
     const deletion = <A, E>(on: Node, what: string, effect: Effect.Effect<A, E>) =>
@@ -311,7 +327,11 @@ const runSeed = (seed: number) =>
     const rotate = (on: Node, of: Known) => {
       const userId = random.pick([alice, bob, undefined, undefined])
       const grace = random.pick([undefined, 0, 2_000])
-      return launch(`${on.name}.rotate(${of.name}, ${userId}, ${grace})`, on.rotate(of.id, { userId, grace }), written(on, of))
+      return launch(
+        `${on.name}.rotate(${of.name}, ${userId}, ${grace})`,
+        on.rotate(of.id, { userId, grace }),
+        written(on, of)
+      )
     }
 
     const fault = (on: Node): Effect.Effect<unknown> => {
@@ -384,7 +404,11 @@ const runSeed = (seed: number) =>
       if (dice < 71) {
         const user = random.pick([alice, bob])
         const except = random.chance(0.5) ? of.key : undefined
-        return deletion(on, `deleteAllForUser(${user}, ${except === undefined ? "" : of.name})`, on.deleteAllForUser(user, { except }))
+        return deletion(
+          on,
+          `deleteAllForUser(${user}, ${except === undefined ? "" : of.name})`,
+          on.deleteAllForUser(user, { except })
+        )
       }
       if (dice < 72) {
         if (random.chance(0.3)) return deletion(on, "deleteAll", on.deleteAll)

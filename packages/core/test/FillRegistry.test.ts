@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { FillRegistry } from "../src/internal/FillRegistry.ts"
+import { FillRegistry, groupOwner, ownersOf, userOwner } from "../src/internal/FillRegistry.ts"
 import { generate, SessionId } from "../src/SessionId.ts"
 
 const key = SessionId.key(generate())
@@ -19,7 +19,10 @@ describe("FillRegistry", () => {
     const fill = fills.begin(key)
     fills.announce(key, 5n)
     assert.isTrue(fill.marked)
-    assert.deepStrictEqual([4n, 5n, 6n].map((version) => fills.admits(fill, version)), [false, true, true])
+    assert.deepStrictEqual(
+      [4n, 5n, 6n].map((version) => fills.admits(fill, version)),
+      [false, true, true]
+    )
     assert.isFalse(fills.admitsAbsence(fill), "it existed at some version")
   })
 
@@ -46,7 +49,10 @@ describe("FillRegistry", () => {
     const [first, second, foreign] = [fills.begin(key), fills.begin(key), fills.begin(other)]
     fills.announce(key, 2n)
     const later = fills.begin(key)
-    assert.deepStrictEqual([first, second, foreign, later].map((fill) => fills.admits(fill, 1n)), [false, false, true, true])
+    assert.deepStrictEqual(
+      [first, second, foreign, later].map((fill) => fills.admits(fill, 1n)),
+      [false, false, true, true]
+    )
   })
 
   it("admits nothing across a bulk announcement, and everything that begins after it", () => {
@@ -58,6 +64,56 @@ describe("FillRegistry", () => {
     assert.isFalse(fills.admits(before, 99n))
     assert.isFalse(fills.admitsAbsence(before))
     assert.isTrue(fills.admits(after, 1n))
+  })
+
+  it("admits, across an announcement about a user or a group, only what is somebody else's", () => {
+    const fills = new FillRegistry()
+    const fill = fills.begin(key)
+    fills.announceOwner(userOwner("alice"))
+    fills.announceOwner(groupOwner("g"))
+    const admits = (userId: string | undefined, groupId: string | undefined) =>
+      fills.admits(fill, 1n, ownersOf({ version: 1n, userId, groupId }))
+    assert.isTrue(fill.marked, "nobody joins it: whose it is, is not known yet")
+    assert.isFalse(fills.admitsAbsence(fill))
+    assert.deepStrictEqual(
+      [
+        admits("alice", undefined),
+        admits("bob", "g"),
+        admits("bob", "h"),
+        admits(undefined, undefined),
+        admits("g", "alice")
+      ],
+      [false, false, true, true, true]
+    )
+    assert.isTrue(fills.admits(fills.begin(key), 1n, ownersOf({ version: 1n, userId: "alice", groupId: "g" })))
+  })
+
+  it("knows whether what was found may have ended since", () => {
+    const fills = new FillRegistry()
+    const row = { version: 2n, userId: "alice", groupId: undefined }
+    const after = (announce: () => void): boolean => {
+      const fill = fills.begin(key)
+      announce()
+      const answer = fills.mayHaveEnded(fill, row)
+      fills.end(fill)
+      return answer
+    }
+    assert.isFalse(after(() => {}))
+    assert.isFalse(
+      after(() => fills.announce(key, 3n)),
+      "it goes on, at another version"
+    )
+    assert.isFalse(after(() => fills.announceOwner(userOwner("bob"))))
+    assert.isTrue(after(() => fills.announce(key, undefined)))
+    assert.isTrue(after(() => fills.announceOwner(userOwner("alice"))))
+    assert.isTrue(after(() => fills.announceEnd()))
+    assert.isTrue(
+      after(() => {
+        fills.announce(key, 3n)
+        fills.announceOwner(userOwner("bob"))
+      }),
+      "it may be bob's by now"
+    )
   })
 
   it("remembers nothing of what is settled, however often and in whatever order it is settled", () => {

@@ -234,7 +234,12 @@ describe("modify within the callback of another modify", () => {
       const both = (outer: SessionId, inner: SessionId) =>
         a.modify(outer, (session) =>
           Effect.andThen(
-            Effect.orDie(a.modify(inner, Session.modify(Note, (note) => `${note}.`))),
+            Effect.orDie(
+              a.modify(
+                inner,
+                Session.modify(Note, (note) => `${note}.`)
+              )
+            ),
             increment(session)
           )
         )

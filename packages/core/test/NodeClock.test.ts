@@ -37,19 +37,31 @@ const day = 86_400_000
 
 describe("NodeClock", () => {
   it("counts what passes", () => {
-    assert.strictEqual(elapsed((pass) => pass(1_234)), 1_234)
+    assert.strictEqual(
+      elapsed((pass) => pass(1_234)),
+      1_234
+    )
   })
 
   it("counts what the wall clock says while the machine slept, and so the monotonic clock stood still", () => {
-    assert.strictEqual(elapsed((pass) => pass(1, day)), day)
+    assert.strictEqual(
+      elapsed((pass) => pass(1, day)),
+      day
+    )
   })
 
   it("takes a wall clock that is set ahead for time that has passed", () => {
-    assert.strictEqual(elapsed((pass) => pass(1_000, 1_000 + day)), 1_000 + day)
+    assert.strictEqual(
+      elapsed((pass) => pass(1_000, 1_000 + day)),
+      1_000 + day
+    )
   })
 
   it("never goes back, and does not stand still, when the wall clock is set back", () => {
-    assert.strictEqual(elapsed((pass) => pass(1_000, 1_000 - day)), 1_000)
+    assert.strictEqual(
+      elapsed((pass) => pass(1_000, 1_000 - day)),
+      1_000
+    )
   })
 
   it("adds up every jump forward, whatever was set back in between", () => {

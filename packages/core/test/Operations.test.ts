@@ -58,7 +58,11 @@ const changeCount = 14
 
 /** The same with each of them, on a node of its own. */
 const withEach = <A, E, R>(
-  use: (world: Effect.Success<ReturnType<typeof setUp>>, operation: Operation, attempt: Attempt) => Effect.Effect<A, E, R>,
+  use: (
+    world: Effect.Success<ReturnType<typeof setUp>>,
+    operation: Operation,
+    attempt: Attempt
+  ) => Effect.Effect<A, E, R>,
   options?: SessionOptions
 ) =>
   Effect.gen(function* () {
@@ -155,7 +159,10 @@ describe("the end of a store", () => {
         sweep: (request) =>
           Effect.suspend(() => {
             parts++
-            return Effect.map(Effect.andThen(Effect.sleep(50), storage.sweep(request)), (outcome) => ({ ...outcome, next }))
+            return Effect.map(Effect.andThen(Effect.sleep(50), storage.sweep(request)), (outcome) => ({
+              ...outcome,
+              next
+            }))
           })
       })
       const { close } = yield* setUp({}, endless)

@@ -90,7 +90,10 @@ describe("TouchBuffer", () => {
 
   it("merges marks that were made on different entries of a session, whichever comes first", () => {
     const key = newKey()
-    for (const [first, second] of [[1, 2], [2, 1]] as const) {
+    for (const [first, second] of [
+      [1, 2],
+      [2, 1]
+    ] as const) {
       const buffer = make()
       const [waiting, other] = [buffer.activity(key), buffer.activity(key)]
       waiting.touchedAt = first

@@ -8,7 +8,18 @@ import { Session } from "../src/Session.ts"
 import type { SessionOptions } from "../src/SessionConfig.ts"
 import type { SessionKey } from "../src/SessionId.ts"
 import type { Storage } from "../src/SessionStorage.ts"
-import { alice, begin, Color, createNoted, isHeldUp, makeCluster, type Node, Note, noteOn, settle } from "./support/Coherence.ts"
+import {
+  alice,
+  begin,
+  Color,
+  createNoted,
+  isHeldUp,
+  makeCluster,
+  type Node,
+  Note,
+  noteOn,
+  settle
+} from "./support/Coherence.ts"
 
 const times = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, index) => index)
 
@@ -91,8 +102,14 @@ describe("updates that wait for a statement", () => {
       )
       yield* pause.resume
       for (const fiber of updating) yield* Fiber.join(fiber)
-      assert.deepStrictEqual(statements.map((keys) => keys.length), [1, 2, 2, 2, 2, 2])
-      assert.deepStrictEqual(statements.flat(), sessions.map(({ key }) => key))
+      assert.deepStrictEqual(
+        statements.map((keys) => keys.length),
+        [1, 2, 2, 2, 2, 2]
+      )
+      assert.deepStrictEqual(
+        statements.flat(),
+        sessions.map(({ key }) => key)
+      )
     })
   )
 
@@ -109,7 +126,10 @@ describe("updates that wait for a statement", () => {
       )
       yield* pause.resume
       for (const fiber of [blocking, ...updating]) yield* Fiber.join(fiber)
-      assert.deepStrictEqual(statements.map((keys) => keys.length), [1, 50, 1, 49])
+      assert.deepStrictEqual(
+        statements.map((keys) => keys.length),
+        [1, 50, 1, 49]
+      )
     })
   )
 
@@ -124,7 +144,10 @@ describe("updates that wait for a statement", () => {
       )
       yield* pause.resume
       for (const fiber of updating) yield* Fiber.join(fiber)
-      assert.deepStrictEqual(statements.map((keys) => keys.length), [1, 1, 1, 1])
+      assert.deepStrictEqual(
+        statements.map((keys) => keys.length),
+        [1, 1, 1, 1]
+      )
     })
   )
 
@@ -165,7 +188,10 @@ describe("an update of a session that somebody else has locked", () => {
       yield* pause.resume
       yield* Fiber.join(blocking)
       yield* settle
-      assert.deepStrictEqual(updating.map(isHeldUp), sessions.map((session) => session === locked))
+      assert.deepStrictEqual(
+        updating.map(isHeldUp),
+        sessions.map((session) => session === locked)
+      )
       // Whoever comes now is not held up, either.
       const later = yield* a.update(Session.set(yield* createNoted(a), Note, "new"))
       assert.strictEqual(later.version, 2n)
@@ -223,7 +249,10 @@ describe("an update of a session that somebody else has locked", () => {
       assert.strictEqual((yield* a.health).pendingUpdates, 0)
       for (const session of locked) yield* unlock(session)
       for (const fiber of updating.slice(0, 4)) yield* Fiber.join(fiber)
-      assert.notInclude(written.map(([, key]) => key), last.key)
+      assert.notInclude(
+        written.map(([, key]) => key),
+        last.key
+      )
       assert.strictEqual(yield* noteOn(a, last.id, { refresh: true }), "")
     })
   )
@@ -267,6 +296,21 @@ describe("updates of one session", () => {
     assert.deepStrictEqual(versions, [2n, 3n, 4n, 5n, 6n, 7n])
     assert.strictEqual(yield* noteOn(a, session.id, { refresh: true }), "5")
   })
+
+  it.effect("never share a statement, whoever else does", () =>
+    Effect.gen(function* () {
+      const { a, controls, statements } = yield* recorded()
+      const [first, second, third] = yield* guests(a, 3)
+      assert(first !== undefined && second !== undefined && third !== undefined)
+      const pause = yield* controls.pauseBefore("write")
+      const updating = yield* Effect.forEach([third, first, first, second, first, second], (session, n) =>
+        begin(a.update(Session.set(session, Note, String(n)), unchecked))
+      )
+      yield* pause.resume
+      for (const fiber of updating) yield* Fiber.join(fiber)
+      assert.deepStrictEqual(statements, [[third.key], [first.key, second.key], [first.key, second.key], [first.key]])
+    })
+  )
 
   it.effect("are made in the order in which they came", () =>
     Effect.gen(function* () {

@@ -14,7 +14,8 @@ const follow = Effect.fnUntraced(function* (node: Node, id: SessionId) {
   return { fiber, seen }
 })
 
-const versions = (count: number): ReadonlyArray<bigint> => Array.from({ length: count }, (_, index) => BigInt(index + 1))
+const versions = (count: number): ReadonlyArray<bigint> =>
+  Array.from({ length: count }, (_, index) => BigInt(index + 1))
 
 describe("watch", () => {
   it.effect("sees own updates in memory: they cause no loads", () =>

@@ -9,7 +9,7 @@ import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as Names from "../src/internal/Names.ts"
 import { TestDatabase } from "./support/TestDatabase.ts"
 
-const tablePrefix = "awkward \"prefix\" 🐘 "
+const tablePrefix = 'awkward "prefix" 🐘 '
 
 /** What the tests of faults need besides the ports. */
 class Faults extends Context.Service<
@@ -18,7 +18,7 @@ class Faults extends Context.Service<
 >()("@effect-pg-session/pg/test/Faults") {}
 
 const adapters = Layer.unwrap(
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const { schema, url } = yield* TestDatabase
     const client = yield* PgClient.PgClient
     const schemaOptions = { schemaName: schema, tablePrefix }
@@ -32,11 +32,9 @@ const adapters = Layer.unwrap(
       garble: Effect.orDie(client`select pg_notify(${names.channel}, 'garbage')`)
     })
     yield* Effect.provide(PgSessionMigrations.run(schemaOptions), DatabaseLive.layerMigrationClient(connection))
-    return Layer.mergeAll(
-      PgSessionStorage.layer,
-      PgSessionNotifier.layer({ connection }),
-      faults
-    ).pipe(Layer.provideMerge(DatabaseLive.layer({ names, connection })))
+    return Layer.mergeAll(PgSessionStorage.layer, PgSessionNotifier.layer({ connection }), faults).pipe(
+      Layer.provideMerge(DatabaseLive.layer({ names, connection }))
+    )
   })
 ).pipe(Layer.provide(TestDatabase.layer))
 

@@ -58,7 +58,7 @@ export interface Synchronization {
 }
 
 const silentListener =
-  "beats are sent but do not come back, so LISTEN does not reach this node: behind a pooler in transaction mode, set listenUrl to a direct connection to the primary; meanwhile every read asks the database"
+  "beats are sent but do not come back: the network to the listener is broken, or LISTEN goes through a pooler in transaction mode (then set listenUrl to a direct connection to the primary)"
 
 const otherServer =
   "the listener and the queries reach different servers: make listenUrl and the query connections lead to the same primary"

@@ -3,9 +3,8 @@
  * holds notices, stops statements before they are applied or before their answer
  * is seen, and skews the clock of a single node.
  */
-import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -152,7 +151,7 @@ const settleBriefly = Effect.repeat(Effect.yieldNow, { times: 12 })
 /** Moves the clock in steps, so that what is due in between happens in its time. */
 export const pass = (duration: Duration.Input, step = 100): Effect.Effect<void> =>
   Effect.gen(function* () {
-    let left = millisOf(duration)
+    let left = Duration.toMillis(Duration.fromInputUnsafe(duration))
     while (left > 0) {
       yield* TestClock.adjust(Math.min(step, left))
       yield* settleBriefly
@@ -160,13 +159,6 @@ export const pass = (duration: Duration.Input, step = 100): Effect.Effect<void> 
     }
     yield* settle
   })
-
-const millisOf = (duration: Duration.Input): number => {
-  if (typeof duration === "number") return duration
-  const parsed = /^(\d+) (milli|second|minute|hour)s?$/.exec(String(duration))
-  const units: Readonly<Record<string, number>> = { milli: 1, second: 1_000, minute: 60_000, hour: 3_600_000 }
-  return Number(parsed?.[1]) * (units[parsed?.[2] ?? ""] ?? assert.fail(`not a duration here: ${String(duration)}`))
-}
 
 /** Starts something that is expected to be held up, and lets everything else go on. */
 export const begin = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>

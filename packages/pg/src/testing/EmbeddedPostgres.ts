@@ -259,7 +259,7 @@ const initialize = Effect.fnUntraced(function* (
       "--no-instructions"
     ],
     directory.path,
-    (pid) => Effect.runSync(directory.guard(pid))
+    directory.guardUnsafe
   )
   yield* directory.guard(undefined)
 })

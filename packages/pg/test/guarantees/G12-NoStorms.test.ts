@@ -31,7 +31,12 @@ const crowd = (count: number) =>
     return ids
   })
 
-const readAll = (node: { readonly find: (id: SessionId, options: { readonly touch: false }) => Effect.Effect<Option.Option<Session>, unknown> }, ids: ReadonlyArray<SessionId>) =>
+const readAll = (
+  node: {
+    readonly find: (id: SessionId, options: { readonly touch: false }) => Effect.Effect<Option.Option<Session>, unknown>
+  },
+  ids: ReadonlyArray<SessionId>
+) =>
   Effect.map(
     Effect.forEach(ids, (id) => node.find(id, quiet), unbounded),
     (found) => found.filter(Option.isSome).length
@@ -118,7 +123,13 @@ layer(Cluster.layer, { excludeTestServices: true })("G12 on PostgreSQL: no storm
       const before = b.statements("load sessions")
       for (let n = 0; n < 3; n++) yield* Effect.forEach(times(50), () => versionOn(b, madeUp), unbounded)
       assert.strictEqual(b.statements("load sessions") - before, 1)
-      assert.strictEqual(yield* readAll(b, times(11_000).map(() => generate())), 0)
+      assert.strictEqual(
+        yield* readAll(
+          b,
+          times(11_000).map(() => generate())
+        ),
+        0
+      )
       assert.strictEqual((yield* b.health).cache.absent, 10_000)
       const loads = b.statements("load sessions")
       assert.isAtMost(loads - before, 40)

@@ -1,5 +1,5 @@
 /** G2 on a real PostgreSQL: what was acknowledged is served where it was written, while no notification arrives anywhere. */
-import { Session, SessionId } from "@effect-pg-session/core"
+import { Session, SessionId, type SessionOptions } from "@effect-pg-session/core"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -21,11 +21,10 @@ import { proxyTo } from "../support/Nodes.ts"
 import { databaseUrl } from "../support/TestDatabase.ts"
 
 /** Two nodes with the session in memory, whose listeners have just fallen silent, with time enough not to notice. */
-const deaf = Effect.gen(function* () {
+const deafWith = Effect.fnUntraced(function* (own: SessionOptions) {
   const { node } = yield* Cluster
   const proxy = yield* proxyTo()
-  const options = { listenUrl: proxy.url(databaseUrl), maxStaleness: "1 minute" } as const
-  // The first beat is awaited by `node`; the next one is seconds away.
+  const options = { listenUrl: proxy.url(databaseUrl), maxStaleness: "1 minute", ...own } as const
   const a = yield* node("a", options)
   const b = yield* node("b", options)
   const session = yield* createNoted(a)
@@ -33,6 +32,8 @@ const deaf = Effect.gen(function* () {
   yield* Effect.acquireRelease(proxy.pause, () => proxy.resume)
   return { a, b, session, id: session.id, key: SessionId.key(session.id) }
 })
+
+const deaf = deafWith({})
 
 layer(Cluster.layer, { excludeTestServices: true })("G2 on PostgreSQL: read your writes", (it) => {
   it.effect("a node that hears nothing serves its own writes from memory, and others do not yet", () =>
@@ -77,12 +78,13 @@ layer(Cluster.layer, { excludeTestServices: true })("G2 on PostgreSQL: read your
 
   it.effect("a load in flight during an acknowledged write does not bring the old state back", () =>
     Effect.gen(function* () {
-      const { a, id, session } = yield* deaf
-      yield* a.clearLocalCache
+      const { a, id, session } = yield* deafWith({ cacheCapacity: 1 })
+      const evict = a.createAnonymous()
+      yield* evict
       const pause = yield* a.pauseAfter("load sessions")
       const early = yield* heldUp(pause, noteOn(a, id))
       yield* a.update(Session.set(session, Note, "new"))
-      yield* a.clearLocalCache
+      yield* evict
       assert.strictEqual(yield* noteOn(a, id), "new")
       yield* pause.resume
       assert.strictEqual(yield* Fiber.join(early), "old")
@@ -120,29 +122,35 @@ layer(Cluster.layer, { excludeTestServices: true })("G2 on PostgreSQL: read your
     })
   )
 
-  it.effect("a write whose connection breaks before the answer: unknown, applied once, never resent, read from the database", () =>
-    Effect.gen(function* () {
-      const { node, query } = yield* Cluster
-      const proxy = yield* proxyTo()
-      const a = yield* node("breaking", { url: proxy.url(databaseUrl), listenUrl: databaseUrl, maxStaleness: "1 minute" })
-      const session = yield* createNoted(a)
-      const version = () =>
-        Effect.map(query("select version::int from @sessions where key = $1", [session.key]), ([row]) => row?.[0])
-      yield* proxy.pauseAnswers
-      const writing = yield* Effect.forkChild(Effect.flip(a.update(Session.set(session, Note, "new"))), {
-        startImmediately: true
+  it.effect(
+    "a write whose connection breaks before the answer: unknown, applied once, never resent, read from the database",
+    () =>
+      Effect.gen(function* () {
+        const { node, query } = yield* Cluster
+        const proxy = yield* proxyTo()
+        const a = yield* node("breaking", {
+          url: proxy.url(databaseUrl),
+          listenUrl: databaseUrl,
+          maxStaleness: "1 minute"
+        })
+        const session = yield* createNoted(a)
+        const version = () =>
+          Effect.map(query("select version::int from @sessions where key = $1", [session.key]), ([row]) => row?.[0])
+        yield* proxy.pauseAnswers
+        const writing = yield* Effect.forkChild(Effect.flip(a.update(Session.set(session, Note, "new"))), {
+          startImmediately: true
+        })
+        yield* eventually(Effect.map(version(), (is) => is === 2))
+        yield* proxy.reset
+        yield* proxy.resume
+        const error = yield* Fiber.join(writing)
+        assert.deepInclude(error, { _tag: "SessionStoreUnavailable", reason: "Unreachable", outcome: "Unknown" })
+        const loads = a.statements("load sessions")
+        assert.strictEqual(yield* noteOn(a, session.id), "new")
+        assert.strictEqual(a.statements("load sessions") - loads, 1)
+        assert.strictEqual(yield* version(), 2)
+        assert.strictEqual(a.statements("update the session"), 1)
       })
-      yield* eventually(Effect.map(version(), (is) => is === 2))
-      yield* proxy.reset
-      yield* proxy.resume
-      const error = yield* Fiber.join(writing)
-      assert.deepInclude(error, { _tag: "SessionStoreUnavailable", reason: "Unreachable", outcome: "Unknown" })
-      const loads = a.statements("load sessions")
-      assert.strictEqual(yield* noteOn(a, session.id), "new")
-      assert.strictEqual(a.statements("load sessions") - loads, 1)
-      assert.strictEqual(yield* version(), 2)
-      assert.strictEqual(a.statements("update the session"), 1)
-    })
   )
 
   it.effect("a deletion whose connection breaks before the answer: unknown, and the session is not served", () =>

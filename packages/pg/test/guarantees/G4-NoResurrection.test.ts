@@ -30,7 +30,10 @@ const both = Effect.gen(function* () {
     yield* Effect.all([a.heard, b.heard])
     for (const node of [a, b]) {
       assert.isUndefined(yield* versionOn(node, id), `node ${node.name} answers it`)
-      assert.strictEqual((yield* Effect.flip(node.update(Session.set(session, Note, "late"), { check: "none" })))._tag, "SessionNotFound")
+      assert.strictEqual(
+        (yield* Effect.flip(node.update(Session.set(session, Note, "late"), { check: "none" })))._tag,
+        "SessionNotFound"
+      )
       assert.strictEqual((yield* Effect.flip(node.rotate(id)))._tag, "SessionNotFound")
     }
     assert.deepStrictEqual(yield* query("select 1 from @sessions where key = $1", [key]), [])
@@ -67,17 +70,19 @@ const endedWhileWaitedFor = <A, E>(key: SessionKey, waiting: Effect.Effect<A, E>
 layer(Cluster.layer, { excludeTestServices: true })("G4 on PostgreSQL: no resurrection", (it) => {
   for (const [operation, run] of late) {
     for (const when of ["pauseBefore", "pauseAfter"] as const) {
-      it.effect(`"${operation}" that is late (${when === "pauseBefore" ? "sent" : "answered"} after the end) brings nothing back`, () =>
-        Effect.gen(function* () {
-          const { a, b, id, isGone, session } = yield* both
-          const pause = yield* b[when](operation)
-          const fiber = yield* heldUp(pause, Effect.result(run(b, session)))
-          yield* a.delete(id)
-          yield* b.heard
-          yield* pause.resume
-          yield* Fiber.join(fiber)
-          yield* isGone
-        })
+      it.effect(
+        `"${operation}" that is late (${when === "pauseBefore" ? "sent" : "answered"} after the end) brings nothing back`,
+        () =>
+          Effect.gen(function* () {
+            const { a, b, id, isGone, session } = yield* both
+            const pause = yield* b[when](operation)
+            const fiber = yield* heldUp(pause, Effect.result(run(b, session)))
+            yield* a.delete(id)
+            yield* b.heard
+            yield* pause.resume
+            yield* Fiber.join(fiber)
+            yield* isGone
+          })
       )
     }
   }
@@ -122,12 +127,41 @@ layer(Cluster.layer, { excludeTestServices: true })("G4 on PostgreSQL: no resurr
     })
   )
 
+  it.effect(
+    "thousands of sessions that end with their group are gone from the database and from both nodes' memory",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, query } = yield* both
+        const group = GroupId.make("many")
+        const { key } = yield* a.createAnonymous({ groupId: group })
+        yield* query(
+          `insert into @sessions (key, secret_hash, group_id, version, created_at, last_accessed_at, expires_at)
+          select translate(encode(uuid_send(gen_random_uuid()), 'base64'), '+/=', '-_'), s.secret_hash, s.group_id, 1,
+            s.created_at, s.last_accessed_at, s.expires_at
+          from @sessions s, generate_series(1, 4500) where s.key = $1`,
+          [key]
+        )
+        const survivor = yield* a.createAnonymous()
+        const sample = yield* Effect.replicateEffect(a.createAnonymous({ groupId: group }), 5)
+        for (const { id } of [...sample, survivor]) yield* versionOn(b, id)
+        assert.strictEqual(yield* a.deleteAllForGroup(group), 4_506)
+        assert.deepStrictEqual(yield* query("select count(*)::int from @sessions where group_id = $1", [group]), [[0]])
+        yield* b.heard
+        for (const node of [a, b]) {
+          for (const { id } of sample) assert.isUndefined(yield* versionOn(node, id))
+          assert.strictEqual(yield* versionOn(node, survivor.id), 1n)
+        }
+      })
+  )
+
   it.effect("a session whose idle limit has passed is not revived by what was gathered before", () =>
     Effect.gen(function* () {
       const { a, b, query } = yield* both
       const { id, key } = yield* a.create(alice, { idleTimeout: "1 hour" })
       yield* b.get(id)
-      yield* query("update @sessions set last_accessed_at = clock_timestamp() - interval '61 minutes' where key = $1", [key])
+      yield* query("update @sessions set last_accessed_at = clock_timestamp() - interval '61 minutes' where key = $1", [
+        key
+      ])
       yield* b.flushActivity
       yield* a.clearLocalCache
       for (const node of [a, b]) assert.isUndefined(yield* versionOn(node, id))
@@ -160,7 +194,8 @@ layer(Cluster.layer, { excludeTestServices: true })("G4 on PostgreSQL: no resurr
             const wasEnded = ended
             const found = yield* node.find(id, n % 3 === 0 ? { refresh: true } : undefined)
             if (Option.isSome(found) && gone) violations.push(`${node.name} served it after it had served its end`)
-            if (Option.isSome(found) && wasEnded && (node === a || n % 3 === 0)) violations.push(`${node.name} served it`)
+            if (Option.isSome(found) && wasEnded && (node === a || n % 3 === 0))
+              violations.push(`${node.name} served it`)
             gone ||= Option.isNone(found)
             yield* Effect.yieldNow
           }
@@ -172,7 +207,13 @@ layer(Cluster.layer, { excludeTestServices: true })("G4 on PostgreSQL: no resurr
             { times: 30 }
           )
         )
-      const ending = Effect.andThen(Effect.sleep(20), Effect.tap(a.delete(id), Effect.sync(() => void (ended = true))))
+      const ending = Effect.andThen(
+        Effect.sleep(20),
+        Effect.tap(
+          a.delete(id),
+          Effect.sync(() => void (ended = true))
+        )
+      )
       yield* Effect.all([reader(a), reader(b), reader(b), writer(a), writer(b), ending], { concurrency: "unbounded" })
       assert.deepStrictEqual(violations, [])
       yield* isGone

@@ -51,9 +51,9 @@ describe("limits, without a sweep, on a node whose clock is", () => {
         const { number } = yield* lookAround
         const a = yield* Effect.provideService(node(), Clock.Clock, shiftedClock(ahead))
         const b = yield* node()
-        const Code = SessionAttribute.make("code", Schema.String, { timeToLive: "300 millis" })
-        const idle = yield* a.create(alice, { idleTimeout: "400 millis" })
-        const absolute = yield* b.create(alice, { expiresIn: "500 millis", idleTimeout: "Infinity" })
+        const Code = SessionAttribute.make("code", Schema.String, { timeToLive: "700 millis" })
+        const idle = yield* a.create(alice, { idleTimeout: "800 millis" })
+        const absolute = yield* b.create(alice, { expiresIn: "1 second", idleTimeout: "Infinity" })
         const lasting = yield* a.create(alice, { attributes: [SessionAttribute.value(Code, "1234")] })
         for (const sessions of [a, b]) {
           assert.isTrue(yield* isLive(sessions, idle.id))
@@ -97,15 +97,15 @@ describe("activity", () => {
     "on one node keeps a session from being idle on another, although it is written far less often",
     Effect.gen(function* () {
       const { number } = yield* lookAround
-      const options = { statementTimeout: "200 millis", lastAccessFlushInterval: "10 minutes" } as const
+      const options = { statementTimeout: "700 millis", lastAccessFlushInterval: "10 minutes" } as const
       const a = yield* Effect.provideService(node(options), Clock.Clock, shiftedClock(day))
       const b = yield* node(options)
-      const { id, key } = yield* a.create(alice, { idleTimeout: "1200 millis" })
+      const { id, key } = yield* a.create(alice, { idleTimeout: "3 seconds" })
       yield* isLive(b, id)
-      for (let n = 0; n < 80; n++) {
+      for (let n = 0; n < 60; n++) {
         assert.isTrue(Option.isSome(yield* a.find(id)), `on a, read ${n}`)
         assert.isTrue(yield* isLive(b, id), `on b, read ${n}`)
-        yield* Effect.sleep(40)
+        yield* Effect.sleep(80)
       }
       assert.isBelow((yield* a.health).activity.written, 12)
       assert.strictEqual(yield* number("select version::int from @sessions where key = $1", [key]), 1)
@@ -144,10 +144,10 @@ describe("changed limits", () => {
           assert.isFalse(yield* isLive(b, session.id))
         }
       }
-      const prolonged = yield* a.create(alice, { idleTimeout: "300 millis" })
+      const prolonged = yield* a.create(alice, { idleTimeout: "800 millis" })
       assert.isTrue(yield* isLive(b, prolonged.id))
       yield* a.update(Session.setIdleTimeout(prolonged, "Infinity"), { notify: false })
-      yield* Effect.sleep(400)
+      yield* Effect.sleep(801)
       assert.isTrue(yield* isLive(b, prolonged.id))
     })
   )

@@ -206,6 +206,19 @@ describe("whatever is done", () => {
       yield* observed.observe(attempts)
       yield* Effect.andThen(proxy.accept, proxy.resume)
       yield* eventually(Effect.map(Effect.exit(a.listForUser(alice)), Exit.isSuccess))
+      // Data exceptions quote the data.
+      yield* query(`create function ${names.schema}.quote() returns trigger language plpgsql as $body$
+        begin raise exception using errcode = '22023', message = 'what about ' || new.attributes::text; end $body$`)
+      yield* query(
+        `create trigger quote before update on @sessions for each row execute function ${names.schema}.quote()`
+      )
+      yield* observed.observe(
+        Effect.map(Effect.exit(a.update(Session.set(session, Note, value), { check: "none" })), (exit) => {
+          assert.isTrue(Exit.isFailure(exit))
+          failures.push(exit)
+        })
+      )
+      yield* query("drop trigger quote on @sessions")
       yield* query("alter table @sessions add constraint refuse check (version < 1) not valid")
       yield* observed.observe(
         Effect.map(Effect.exit(a.update(Session.set(session, Note, value), { check: "none" })), (exit) =>
@@ -220,6 +233,7 @@ describe("whatever is done", () => {
       assert.notInclude(text, "hunter2")
       assert.notInclude(text, password)
       assert.include(text, "42P01")
+      assert.include(text, "22023")
       assert.include(text, names.sessions.slice(0, 10), "what failed is said, though")
     })
   )

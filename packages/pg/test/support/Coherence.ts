@@ -253,4 +253,3 @@ export const writeNote = (node: Sessions, id: SessionId, text: string) =>
 /** A session with the note "old". */
 export const createNoted = (node: Sessions, text = "old") =>
   node.create(alice, { attributes: [SessionAttribute.value(Note, text)] })
-

@@ -39,6 +39,8 @@ export interface GuardedDirectory {
   readonly path: string
   /** Tells the guard which server to end with this process; `undefined` when none runs. */
   readonly guard: (pid: number | undefined) => Effect.Effect<void>
+  /** {@link GuardedDirectory.guard}, at once. */
+  readonly guardUnsafe: (pid: number | undefined) => void
 }
 
 /** Makes the directory in the system's temporary directory and removes it when the scope closes. */
@@ -62,10 +64,10 @@ export const make = Effect.fnUntraced(function* (
       catch: (cause) => new ServerProcessError({ message: `Cannot give ${path} to the user ${uid}`, cause })
     })
   }
-  return {
-    path,
-    guard: (pid) => Effect.sync(() => shell.stdin.write(`${pid ?? ""}\n`))
+  const guardUnsafe = (pid: number | undefined): void => {
+    shell.stdin.write(`${pid ?? ""}\n`)
   }
+  return { path, guard: (pid) => Effect.sync(() => guardUnsafe(pid)), guardUnsafe }
 })
 
 interface Guard {
