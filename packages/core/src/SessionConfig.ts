@@ -52,7 +52,7 @@ export interface SessionOptions {
   readonly notifyOnUpdates?: boolean | undefined
   /** How long a statement may take, the wait for a connection included. Default 5 seconds; 10 milliseconds to 5 minutes. */
   readonly statementTimeout?: Duration.Input | undefined
-  /** How long an orderly shutdown may take in all. Default 10 seconds; 10 milliseconds to 10 minutes. */
+  /** How long a shutdown waits for what it has begun and to write what is pending. Default 10 seconds; 10 milliseconds to 10 minutes. Closing connections that do not answer may take 2 seconds more. */
   readonly shutdownTimeout?: Duration.Input | undefined
 }
 

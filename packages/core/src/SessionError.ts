@@ -142,7 +142,7 @@ const unavailableAdvice: Record<UnavailableReason, string> = {
   Unreachable: "check that PostgreSQL runs and that the connection settings reach it",
   Timeout: "check PostgreSQL's load and locks, or raise statementTimeout",
   Overloaded: "PostgreSQL is too slow for this load; slow down or add capacity",
-  DatabaseError: "see the detail for PostgreSQL's own words",
+  DatabaseError: "the detail says what it was",
   Closed: "the session layer was shut down; do not use it after its scope has closed"
 }
 
