@@ -22,7 +22,10 @@ export const standby = Effect.gen(function* () {
   // It waits for a primary to be ready, which this one never is.
   yield* Effect.forkScoped(postgres.start)
   yield* eventually(
-    Effect.map(Effect.result(Effect.scoped(PgConnection.make({ url: postgres.url }))), (result) => result._tag === "Success")
+    Effect.map(
+      Effect.result(Effect.scoped(PgConnection.make({ url: postgres.url }))),
+      (result) => result._tag === "Success"
+    )
   )
   return postgres.url
 })
