@@ -1,3 +1,6 @@
+import { setImmediate as nextTurn } from "node:timers/promises"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { Backlog, type Waiting } from "../src/internal/Backlog.ts"
@@ -39,7 +42,14 @@ const make = () => {
       backlog.add(request)
       return request
     },
-    take: (limit = Infinity, maxWeight = Infinity) => backlog.take(limit, ({ weight }) => weight, maxWeight)
+    /** A batch that is settled at once. */
+    take: (limit = Infinity, maxWeight = Infinity) => {
+      const batch = backlog.take(limit, ({ weight }) => weight, maxWeight)
+      backlog.done(batch)
+      return batch
+    },
+    /** A batch that is under way. */
+    begin: () => backlog.take(Infinity, ({ weight }) => weight, Infinity)
   }
 }
 
@@ -139,6 +149,24 @@ describe("Backlog", () => {
     assert.deepStrictEqual(items(take()), [5])
   })
 
+  it("lets go of requests that have had their turn, also where one key always has some waiting", async () => {
+    setFlagsFromString("--expose-gc")
+    const collect: unknown = runInNewContext("gc")
+    const { add, backlog, take } = make()
+    const given: Array<WeakRef<Request>> = []
+    add("busy")
+    for (let n = 0; n < 10_000; n++) {
+      add("busy")
+      given.push(...take().map((request) => new WeakRef(request)))
+    }
+    assert.strictEqual(backlog.size, 1)
+    // Nothing that was looked at in this turn can be collected in it.
+    await nextTurn()
+    assert(typeof collect === "function")
+    Reflect.apply(collect, undefined, [])
+    assert.isAtMost(given.filter((request) => request.deref() !== undefined).length, 3_000)
+  })
+
   for (const [what, keyOf] of [
     ["without a key", () => undefined],
     ["of one key", () => "same"],
@@ -158,7 +186,7 @@ describe("Backlog", () => {
 
     it(`takes constant time for requests ${what}, also for those that are taken back`, () => {
       const { add, backlog, looks, take } = make()
-      const count = 20_000
+      const count = 5_000
       const requests = Array.from({ length: count }, (_, n) => add(keyOf(n)))
       for (let n = 0; n < count; n += 2) {
         const request = requests[n]

@@ -1,7 +1,7 @@
 /**
  * Requests that wait for a batch, in the order in which they came. Those with the
  * same key never share a batch and keep their order: the first one waits for a
- * batch, the others for the first one. Every operation takes constant time,
+ * batch, the next one until that is settled. Every operation takes constant time,
  * however many wait for one key.
  */
 
@@ -48,37 +48,49 @@ export class Backlog<W extends Waiting<unknown>> {
     }
   }
 
-  /** Takes a request back that has not been taken for a batch. */
-  withdraw(waiting: W): void {
-    if (waiting.state !== "Waiting") return
+  /** Takes a request back that has not been taken for a batch; answers whether it could be. */
+  withdraw(waiting: W): boolean {
+    if (waiting.state !== "Waiting") return false
     waiting.state = "Withdrawn"
     this.count--
     this.withdrawn++
     if (this.withdrawn > Math.max(tolerated, this.count)) this.compact()
+    return true
   }
 
-  /** The next batch, of at most `limit` requests that together weigh at most `maxWeight`; at least one, if any waits. */
+  /** Whether a batch can be taken: others may wait for one that is under way. */
+  get isReady(): boolean {
+    return this.ready.length > 0
+  }
+
+  /**
+   * The next batch, of at most `limit` requests that together weigh at most `maxWeight`; at least one, if any is ready. Give
+   * it to {@link done} once it is settled.
+   */
   take(limit: number, weigh: (waiting: W) => number, maxWeight: number): Array<W> {
     const batch: Array<W> = []
-    const promoted: Array<W> = []
     let index = 0
     let weight = 0
     for (; index < this.ready.length && batch.length < limit; index++) {
       const first = this.ready[index]
       if (first === undefined) continue
-      const isSent = first.state === "Waiting"
-      if (isSent) {
-        weight += weigh(first)
-        if (weight > maxWeight && batch.length > 0) break
-        first.state = "Taken"
-        batch.push(first)
+      if (first.state !== "Waiting") {
+        this.promote(first)
+        continue
       }
-      const next = this.successorOf(first)
-      if (next !== undefined) (isSent ? promoted : this.ready).push(next)
+      weight += weigh(first)
+      if (weight > maxWeight && batch.length > 0) break
+      first.state = "Taken"
+      batch.push(first)
     }
-    this.ready = [...this.ready.slice(index), ...promoted]
+    this.ready = this.ready.slice(index)
     this.count -= batch.length
     return batch
+  }
+
+  /** A batch is settled: whoever waited for one of its requests is ready. */
+  done(batch: ReadonlyArray<W>): void {
+    for (const request of batch) this.promote(request)
   }
 
   /** Takes everything, in no particular order. */
@@ -98,6 +110,11 @@ export class Backlog<W extends Waiting<unknown>> {
     const next = successors && advance(successors)
     if (next === undefined) this.successors.delete(key)
     return next
+  }
+
+  private promote(request: W): void {
+    const next = this.successorOf(request)
+    if (next !== undefined) this.ready.push(next)
   }
 
   /** Lets go of requests that were taken back. */

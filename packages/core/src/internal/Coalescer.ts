@@ -14,8 +14,7 @@ import { Backlog, type Waiting } from "./Backlog.ts"
 
 interface Pending<Item, A, E> extends Waiting<Item> {
   readonly since: number
-  /** Whom to tell; `undefined` once it was taken back. */
-  resume: ((exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) | undefined
+  readonly resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void
 }
 
 export interface Options<Item, A, E> {
@@ -43,15 +42,18 @@ export interface Options<Item, A, E> {
 export interface Coalescer<Item, A, E> {
   /** Sends a request; an interruption takes it back if it has not been sent. */
   readonly submit: (item: Item) => Effect.Effect<A, E | SessionStoreUnavailable>
-  /** Sends a request on behalf of several, who are called back; the result takes it back if it has not been sent. */
-  readonly submitUnsafe: (item: Item, resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void) => () => void
+  /** Sends a request on behalf of several, who are called back; the result takes it back, and says whether it was not yet sent. */
+  readonly submitUnsafe: (
+    item: Item,
+    resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void
+  ) => () => boolean
   /** Waits until nothing is pending or in flight. */
   readonly drained: Effect.Effect<void>
   /** Requests that wait for a batch. */
   readonly pending: () => number
 }
 
-const nothing = () => {}
+const nothing = () => false
 
 export const make = Effect.fnUntraced(function* <Item, A, E>(
   options: Options<Item, A, E>
@@ -76,7 +78,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      for (const pending of backlog.takeAll()) pending.resume?.(refused)
+      for (const pending of backlog.takeAll()) pending.resume(refused)
     })
   )
 
@@ -87,7 +89,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     const deadline = patience.now() - patience.millis
     return batch.filter((pending) => {
       if (pending.since > deadline) return true
-      pending.resume?.(unavailable("Timeout", "NotApplied", `it was not its turn within ${patience.millis} ms`))
+      pending.resume(unavailable("Timeout", "NotApplied", `it was not its turn within ${patience.millis} ms`))
+      backlog.done([pending])
       return false
     })
   }
@@ -99,14 +102,16 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     Effect.suspend(() => {
       const answers = Exit.isSuccess(exit) ? exit.value : []
       const otherwise = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? failed : interrupted
-      for (let index = 0; index < batch.length; index++) batch[index]?.resume?.(answers[index] ?? otherwise)
+      for (let index = 0; index < batch.length; index++) batch[index]?.resume(answers[index] ?? otherwise)
+      backlog.done(batch)
+      if (backlog.isReady && !closed) start()
       return Exit.isFailure(exit) && otherwise === failed
         ? Effect.logError("A batch of session operations failed unexpectedly", exit.cause)
         : Effect.void
     })
 
   const runBatches: Effect.Effect<void> = Effect.gen(function* () {
-    while (backlog.size > 0) {
+    while (backlog.isReady) {
       const batch = inTime(backlog.take(options.maxBatch, weigh, options.maxWeight ?? Infinity))
       if (batch.length === 0) continue
       yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
@@ -116,7 +121,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       Effect.sync(() => {
         inFlight--
         // Somebody may have come since the last look, or the batch was cut off by a defect.
-        if (backlog.size > 0 && !closed) start()
+        if (backlog.isReady && !closed) start()
         if (inFlight === 0 && backlog.size === 0) {
           for (const resume of idle.splice(0)) resume()
         }
@@ -133,7 +138,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   const submitUnsafe = (
     item: Item,
     resume: (exit: Exit.Exit<A, E | SessionStoreUnavailable>) => void
-  ): (() => void) => {
+  ): (() => boolean) => {
     if (closed) {
       resume(refused)
       return nothing
@@ -146,10 +151,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     const pending: Pending<Item, A, E> = { item, key: options.keyOf?.(item), state: "Waiting", since, resume }
     backlog.add(pending)
     start()
-    return () => {
-      pending.resume = undefined
-      backlog.withdraw(pending)
-    }
+    return () => backlog.withdraw(pending)
   }
 
   return {

@@ -121,9 +121,11 @@ describe("a load that was overtaken", () => {
       yield* pass(200)
       assert.isTrue((yield* b.health).synced)
       assert.strictEqual(yield* statements("connect", "b"), 2)
+      const late = yield* begin(noteOn(b, id))
+      assert.isFalse(isHeldUp(late), "it takes no new readers")
+      assert.strictEqual(yield* Fiber.join(late), "new")
       yield* pause.resume
       assert.strictEqual(yield* Fiber.join(reader), "old")
-      assert.strictEqual((yield* b.health).cache.size, 0)
       assert.strictEqual(yield* noteOn(b, id), "new")
     })
   )
@@ -203,6 +205,7 @@ describe("an authoritative read", () => {
       }
       yield* a.delete(id)
       assert.isUndefined(yield* noteOn(b, id, { refresh: true }))
+      assert.isUndefined(yield* noteOn(b, id), "what it did not find is not in memory any more")
     })
   )
 })

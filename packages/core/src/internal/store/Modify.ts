@@ -38,19 +38,20 @@ export const make = (get: Reads["get"], update: Updates["update"]): Modify => {
   const turns = new Map<SessionKey, { readonly semaphore: Semaphore.Semaphore; waiting: number }>()
 
   const inTurn = <A, E, R>(key: SessionKey, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.suspend(() => {
-      const turn = turns.get(key) ?? { semaphore: Semaphore.makeUnsafe(1), waiting: 0 }
-      turns.set(key, turn)
-      turn.waiting++
-      return turn.semaphore.withPermit(Effect.provideService(effect, HasTurn, true)).pipe(
-        Effect.ensuring(
-          Effect.sync(() => {
-            turn.waiting--
-            if (turn.waiting === 0) turns.delete(key)
-          })
-        )
-      )
-    })
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const turn = turns.get(key) ?? { semaphore: Semaphore.makeUnsafe(1), waiting: 0 }
+        turns.set(key, turn)
+        turn.waiting++
+        return turn
+      }),
+      ({ semaphore }) => semaphore.withPermit(Effect.provideService(effect, HasTurn, true)),
+      (turn) =>
+        Effect.sync(() => {
+          turn.waiting--
+          if (turn.waiting === 0) turns.delete(key)
+        })
+    )
 
   const modify: Modify = <E, R, C extends Check>(
     id: SessionId,

@@ -138,6 +138,7 @@ export const make = Effect.fnUntraced(function* (
   /** The path that matters: one suspension, two map lookups, no allocation. */
   const hit = (token: string): Handle | undefined => {
     const now = clock.now()
+    if (cache.touches.isFull) return undefined
     const handle = cache.hit(token, now)
     if (handle !== undefined) cache.touch(handle.entry, now)
     return handle

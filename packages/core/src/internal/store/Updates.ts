@@ -4,6 +4,7 @@
  * date. A session that somebody else has locked does not hold up the others: its
  * change waits in a lane of its own.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
@@ -18,6 +19,7 @@ import {
   VersionMismatch,
   type WriteError
 } from "../../SessionError.ts"
+import type { SessionKey } from "../../SessionId.ts"
 import type { SessionRow, Storage, WriteOutcome, WriteRequest } from "../../SessionStorage.ts"
 import type { Check, Mismatch, UpdateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
@@ -139,24 +141,15 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
 
-  /** Answers what needs no statement, and sends the rest with one. */
   const send =
     (statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>) =>
-    (changes: ReadonlyArray<Change>): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Busy, UpdateFailure>>> =>
-      Effect.suspend(() => {
-        const known = changes.map(refuseKnown)
-        const unknown = changes.filter((_, index) => known[index] === undefined)
-        if (unknown.length === 0) return Effect.succeed(known.map((exit) => exit ?? missingAnswer))
-        return Effect.map(sendAll(unknown, statement), (exits) => {
-          const answered = exits.values()
-          return known.map((exit) => exit ?? answered.next().value ?? missingAnswer)
-        })
-      })
+    (changes: ReadonlyArray<Change>) =>
+      answerAll(changes, refuseKnown, (rest) => sendAll(rest, statement))
 
   const sendAll = (
     changes: ReadonlyArray<Change>,
     statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>
-  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Busy, UpdateFailure>>> =>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Late, UpdateFailure>>> =>
     Effect.suspend(() => {
       const fills = changes.map(({ request }) => cache.fills.begin(request.key))
       const sentAt = clock.now()
@@ -169,7 +162,7 @@ export const make = Effect.fnUntraced(function* (
             const outcome = outcomes[index]
             const fill = fills[index]
             if (outcome === undefined || fill === undefined) return missingAnswer
-            return outcome._tag === "Busy" ? busyAnswer : settle(change, outcome, fill, { sentAt, now })
+            return outcome._tag === "Busy" ? postpone(change) : settle(change, outcome, fill, { sentAt, now })
           })
         ),
         Effect.catch((error) =>
@@ -187,25 +180,59 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const lane = (maxBatch: number, concurrency: number, statement: Parameters<typeof send>[0]) =>
-    Coalescer.make<Change, Session | Busy, UpdateFailure>({
+  const lane = (
+    maxBatch: number,
+    concurrency: number,
+    sendBatch: Coalescer.Options<Change, Session | Late, UpdateFailure>["send"]
+  ) =>
+    Coalescer.make<Change, Session | Late, UpdateFailure>({
       operation: "update the session",
       maxBatch,
       maxPending,
       maxWeight,
+      patience: { millis: settings.statementTimeout, now: () => clock.now() },
       weigh: ({ request }) => request.set.reduce((sum, { value }) => sum + value.length, 0),
       concurrency,
-      patience: { millis: settings.statementTimeout, now: () => clock.now() },
       keyOf: ({ request }) => request.key,
-      send: send(statement)
+      send: sendBatch
     })
-  const fast = yield* lane(maxBatch, 1, storage.tryWrite)
-  const waiting = yield* lane(1, waitingLane, storage.write)
+
+  const waiting = yield* lane(1, waitingLane, send(storage.write))
+  /** How many changes of a session are in the waiting lane: later ones must not overtake them. */
+  const postponed = new Map<SessionKey, number>()
+
+  /** Moves a change to the waiting lane at once, so that the order of a session's changes is kept. */
+  const postpone = (change: Change): Exit.Exit<Late> => {
+    const { key } = change.request
+    postponed.set(key, (postponed.get(key) ?? 0) + 1)
+    const settled = () => {
+      const others = (postponed.get(key) ?? 1) - 1
+      if (others === 0) postponed.delete(key)
+      else postponed.set(key, others)
+    }
+    const result = Deferred.makeUnsafe<Session | Late, UpdateFailure>()
+    const takeBack = waiting.submitUnsafe(change, (exit) => {
+      settled()
+      Deferred.doneUnsafe(result, exit)
+    })
+    return Exit.succeed(new Late(result, () => takeBack() && settled()))
+  }
+
+  const fast = yield* lane(maxBatch, 1, (changes) =>
+    answerAll(
+      changes,
+      (change) => (postponed.has(change.request.key) ? postpone(change) : undefined),
+      send(storage.tryWrite)
+    )
+  )
 
   const submit = (change: Change): Effect.Effect<Session, UpdateFailure> =>
     Effect.flatMap(fast.submit(change), (answer) =>
-      isBusy(answer)
-        ? Effect.flatMap(waiting.submit(change), (late) => (isBusy(late) ? missingAnswer : Effect.succeed(late)))
+      answer instanceof Late
+        ? Effect.flatMap(
+            Effect.onInterrupt(Deferred.await(answer.result), () => Effect.sync(answer.takeBack)),
+            (late) => (late instanceof Late ? missingAnswer : Effect.succeed(late))
+          )
         : Effect.succeed(answer)
     )
 
@@ -231,13 +258,33 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** The answer for a session that somebody else has locked. */
-interface Busy {
-  readonly _tag: "Busy"
-}
+type Answers = ReadonlyArray<Exit.Exit<Session | Late, UpdateFailure>>
 
-const busy: Busy = { _tag: "Busy" }
-const busyAnswer = Exit.succeed(busy)
-const isBusy = (answer: Session | Busy): answer is Busy => answer === busy
+/** Answers at once what can be, and the rest with one statement. */
+const answerAll = (
+  changes: ReadonlyArray<Change>,
+  atOnce: (change: Change) => Exit.Exit<Session | Late, UpdateFailure> | undefined,
+  answerRest: (changes: ReadonlyArray<Change>) => Effect.Effect<Answers>
+): Effect.Effect<Answers> =>
+  Effect.suspend(() => {
+    const known = changes.map(atOnce)
+    const rest = changes.filter((_, index) => known[index] === undefined)
+    if (rest.length === 0) return Effect.succeed(known.map((exit) => exit ?? missingAnswer))
+    return Effect.map(answerRest(rest), (exits) => {
+      const answered = exits.values()
+      return known.map((exit) => exit ?? answered.next().value ?? missingAnswer)
+    })
+  })
+
+/** The answer for a session that somebody else has locked: it comes later. */
+class Late {
+  readonly result: Deferred.Deferred<Session | Late, UpdateFailure>
+  readonly takeBack: () => void
+
+  constructor(result: Deferred.Deferred<Session | Late, UpdateFailure>, takeBack: () => void) {
+    this.result = result
+    this.takeBack = takeBack
+  }
+}
 
 const missingAnswer = Exit.die(new Error("the storage answered fewer changes than it was given"))
