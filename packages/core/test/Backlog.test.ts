@@ -66,6 +66,19 @@ describe("Backlog", () => {
     assert.deepStrictEqual(items(take(3)), [])
   })
 
+  it("lets nobody with the key of a request that is under way follow it before it is settled", () => {
+    const { add, backlog, begin } = make()
+    add("a")
+    add("a")
+    const first = begin()
+    assert.deepStrictEqual(items(first), [0])
+    assert.isFalse(backlog.isReady)
+    assert.deepStrictEqual(begin(), [])
+    assert.strictEqual(backlog.size, 1)
+    backlog.done(first)
+    assert.deepStrictEqual(items(begin()), [1])
+  })
+
   it("gives one of each key at a time, in order", () => {
     const { add, take } = make()
     for (const key of ["a", "a", "b", "a", "b"]) add(key)

@@ -88,7 +88,7 @@ const withLocks = Effect.fnUntraced(function* () {
       locks.delete(key)
       return Effect.andThen(latch?.open ?? assert.fail("it is not locked"), settle)
     })
-  return { ...cluster, a, lock, unlock, written, close: Scope.close(scope, Exit.void) }
+  return { ...cluster, a, lock, locks, unlock, written, close: Scope.close(scope, Exit.void) }
 })
 
 describe("updates that wait for a statement", () => {
@@ -234,6 +234,51 @@ describe("an update of a session that somebody else has locked", () => {
       )
       for (const session of locked) yield* unlock(session)
       for (const fiber of updating) assert.strictEqual((yield* Fiber.join(fiber))._tag, "Success")
+    })
+  )
+
+  it.effect("keeps its place among the changes of that session, which take one statement at a time", () =>
+    Effect.gen(function* () {
+      const { a, lock, unlock, written } = yield* withLocks()
+      const session = yield* createNoted(a)
+      const other = yield* createNoted(a)
+      yield* lock(session)
+      yield* lock(other)
+      const change = (note: string) => begin(a.update(Session.set(session, Note, note), { check: "none" }))
+      const updating = [yield* change("1"), yield* change("2"), yield* change("3")]
+      const elsewhere = yield* begin(a.update(Session.set(other, Note, "new")))
+      assert.deepStrictEqual(written, [
+        ["write", session.key],
+        ["write", other.key]
+      ])
+      yield* unlock(other)
+      assert.strictEqual((yield* Fiber.join(elsewhere)).version, 2n)
+      yield* unlock(session)
+      // It is free by now, but must not overtake those that waited.
+      updating.push(yield* change("4"))
+      const versions = yield* Effect.forEach(updating, (fiber) =>
+        Effect.map(Fiber.join(fiber), ({ version }) => version)
+      )
+      assert.deepStrictEqual(versions, [2n, 3n, 4n, 5n])
+      assert.strictEqual(yield* noteOn(a, session.id), "4")
+    })
+  )
+
+  it.effect("does not let a later change of that session overtake it once it is free", () =>
+    Effect.gen(function* () {
+      const { a, lock, locks, written } = yield* withLocks()
+      const session = yield* createNoted(a)
+      yield* lock(session)
+      const first = yield* begin(a.update(Session.set(session, Note, "first"), { check: "none" }))
+      const latch = locks.get(session.key) ?? assert.fail()
+      // Free for whoever tries now, while the statement of the first one has not noticed.
+      locks.delete(session.key)
+      const second = yield* begin(a.update(Session.set(session, Note, "second"), { check: "none" }))
+      assert.deepStrictEqual(written, [["write", session.key]])
+      yield* latch.open
+      assert.strictEqual((yield* Fiber.join(first)).version, 2n)
+      assert.strictEqual((yield* Fiber.join(second)).version, 3n)
+      assert.strictEqual(yield* noteOn(a, session.id), "second")
     })
   )
 
