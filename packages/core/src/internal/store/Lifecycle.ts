@@ -5,7 +5,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
-import type { SessionAttribute } from "../../SessionAttribute.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import {
@@ -16,22 +15,13 @@ import {
   SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
-import {
-  generate,
-  type GroupId,
-  hashOfToken,
-  isToken,
-  keyOfToken,
-  type SessionId,
-  type SessionKey,
-  type UserId
-} from "../../SessionId.ts"
-import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, SessionRow, Storage } from "../../SessionStorage.ts"
-import type { CreateOptions, ExceptOptions, RotateOptions } from "../../SessionStore.ts"
+import { generate, hashOfToken, isToken, keyOfToken, type SessionKey, type UserId } from "../../SessionId.ts"
+import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, Storage } from "../../SessionStorage.ts"
+import type { CreateOptions, Sessions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
-import { type AnswerTime, SessionImpl } from "../SessionView.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
+import { takeIn } from "./TakeIn.ts"
 
 /** For how long the old id is accepted after a rotation unless told otherwise, in milliseconds: requests that are under way carry it. */
 const defaultGrace = 10_000
@@ -41,29 +31,18 @@ const partly = ({ detail, operation, reason }: SessionStoreUnavailable): Session
 
 type EncodingError = AttributeInvalid | AttributeTooLarge | SessionTooLarge
 
-export interface Lifecycle {
-  readonly create: (
-    userId: UserId,
-    options?: CreateOptions
-  ) => Effect.Effect<Session, TooManySessions | EncodingError | SessionStoreUnavailable>
-  readonly createAnonymous: (options?: CreateOptions) => Effect.Effect<Session, EncodingError | SessionStoreUnavailable>
-  readonly rotate: (
-    id: SessionId,
-    options?: RotateOptions
-  ) => Effect.Effect<Session, SessionNotFound | TooManySessions | EncodingError | SessionStoreUnavailable>
-  readonly delete: (id: SessionId) => Effect.Effect<void, SessionStoreUnavailable>
-  readonly deleteByKey: (key: SessionKey) => Effect.Effect<boolean, SessionStoreUnavailable>
-  readonly deleteAllForUser: (userId: UserId, options?: ExceptOptions) => Effect.Effect<number, SessionStoreUnavailable>
-  readonly deleteAllForGroup: (
-    groupId: GroupId,
-    options?: ExceptOptions
-  ) => Effect.Effect<number, SessionStoreUnavailable>
-  readonly deleteAll: Effect.Effect<number, SessionStoreUnavailable>
-  readonly deleteAttributeForUser: <A, Missing>(
-    userId: UserId,
-    attribute: SessionAttribute<A, Missing>
-  ) => Effect.Effect<number, SessionStoreUnavailable>
-}
+export type Lifecycle = Pick<
+  Sessions,
+  | "create"
+  | "createAnonymous"
+  | "rotate"
+  | "delete"
+  | "deleteByKey"
+  | "deleteAllForUser"
+  | "deleteAllForGroup"
+  | "deleteAll"
+  | "deleteAttributeForUser"
+>
 
 export const make = (cache: Cache, storage: Storage, settings: Settings, operations: Operations): Lifecycle => {
   const { clock, fills } = cache
@@ -85,14 +64,6 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
         )
       })
     )
-
-  const take = (fill: Fill, row: SessionRow, time: AnswerTime, id: SessionId): Session => {
-    // In this order, so that the new entry keeps what the old one has decoded.
-    const entry = cache.admit(fill, row, time)
-    cache.acknowledge(row.key, row.version)
-    const proof = cache.verify(entry, Redacted.value(id))
-    return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
-  }
 
   const evict = (evicted: ReadonlyArray<EvictedSession>): void => {
     for (const { key, userId } of evicted) {
@@ -139,7 +110,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               }
               evict(outcome.evicted)
               operations.publish({ _tag: "Created", key, userId })
-              return Effect.succeed(take(fill, outcome.row, { sentAt, now: outcome.now }, id))
+              return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, id))
             }
           )
         })
@@ -197,7 +168,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
                 case "Rotated": {
                   evict(outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
-                  return Effect.succeed(take(fill, outcome.row, { sentAt, now: outcome.now }, renewed))
+                  return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, renewed))
                 }
               }
             }

@@ -13,7 +13,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { Session } from "../../Session.ts"
 import type { AttributeVersionMismatch, ReadError, VersionMismatch, WriteError } from "../../SessionError.ts"
 import { SessionId, type SessionKey } from "../../SessionId.ts"
-import type { Check, Mismatch, ModifyOptions } from "../../SessionStore.ts"
+import type { Check, Mismatch, ModifyOptions, Sessions } from "../../SessionStore.ts"
 import type { Reads } from "./Reads.ts"
 import type { Updates } from "./Updates.ts"
 
@@ -22,11 +22,7 @@ const defaultRetries = 100
 /** The longest pause before it starts over, in milliseconds. */
 const maxRetryDelay = 16
 
-export type Modify = <E = never, R = never, C extends Check = "attributes">(
-  id: SessionId,
-  f: (session: Session) => Session | Effect.Effect<Session, E, R>,
-  options?: ModifyOptions<C>
-) => Effect.Effect<Session, E | ReadError | WriteError | Mismatch<C>, R>
+export type Modify = Sessions["modify"]
 
 /**
  * Whether this fiber has a turn already. A `modify` within the callback of another one never waits for a turn: two that

@@ -10,9 +10,9 @@ import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { type ReadError, SessionNotFound, SessionStoreUnavailable } from "../../SessionError.ts"
-import { isToken, keyOfToken, type SessionId, type SessionKey } from "../../SessionId.ts"
+import { isToken, keyOfToken, type SessionKey } from "../../SessionId.ts"
 import type { Storage } from "../../SessionStorage.ts"
-import type { FindOptions } from "../../SessionStore.ts"
+import type { FindOptions, Sessions } from "../../SessionStore.ts"
 import type { Handle } from "../CacheEntries.ts"
 import * as Coalescer from "../Coalescer.ts"
 import type { SessionLoader } from "../SessionLoader.ts"
@@ -25,13 +25,7 @@ const staleAnswerRetries = 3
 const maxPendingTouches = 20_000
 const maxTouchBatch = 500
 
-export interface Reads {
-  readonly get: (id: SessionId, options?: FindOptions) => Effect.Effect<Session, ReadError>
-  readonly find: (
-    id: SessionId,
-    options?: FindOptions
-  ) => Effect.Effect<Option.Option<Session>, SessionStoreUnavailable>
-}
+export type Reads = Pick<Sessions, "get" | "find">
 
 const operation = "read the session"
 

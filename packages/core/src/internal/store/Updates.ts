@@ -20,13 +20,14 @@ import {
   type WriteError
 } from "../../SessionError.ts"
 import type { SessionKey } from "../../SessionId.ts"
-import type { SessionRow, Storage, WriteOutcome, WriteRequest } from "../../SessionStorage.ts"
-import type { Check, Mismatch, UpdateOptions } from "../../SessionStore.ts"
+import type { Storage, WriteOutcome, WriteRequest } from "../../SessionStorage.ts"
+import type { Check, Mismatch, Sessions, UpdateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { type AnswerTime, SessionImpl } from "../SessionView.ts"
 import { applyAccepted, encodeChanges } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
+import { takeIn } from "./TakeIn.ts"
 
 /** Changes that may wait, in each lane. */
 const maxPending = 20_000
@@ -44,10 +45,7 @@ interface Change {
 }
 
 export interface Updates {
-  readonly update: <C extends Check = "attributes">(
-    session: Session,
-    options?: UpdateOptions<C>
-  ) => Effect.Effect<Session, WriteError | Mismatch<C>>
+  readonly update: Sessions["update"]
   /** Waits until every update has been answered. */
   readonly drained: Effect.Effect<void>
   readonly pending: () => number
@@ -60,15 +58,6 @@ export const make = Effect.fnUntraced(function* (
   operations: Operations
 ): Effect.fn.Return<Updates, never, Scope.Scope> {
   const { clock } = cache
-
-  /** The session with this id as the row says, cached where that is allowed. */
-  const take = (fill: Fill, row: SessionRow, time: AnswerTime, { id, view }: SessionImpl): Session => {
-    // The own notice may have come first and have dropped the entry.
-    const entry = cache.admit(fill, row, time, view)
-    cache.acknowledge(row.key, row.version)
-    const proof = cache.verify(entry, Redacted.value(id))
-    return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
-  }
 
   const settle = (
     change: Change,
@@ -83,7 +72,7 @@ export const make = Effect.fnUntraced(function* (
         const { now, version } = outcome
         const row = outcome.row ?? applyAccepted(session.view.row, request, version, now)
         operations.publish({ _tag: "Updated", key, version, attributes: [...session.changes.keys()] })
-        return Exit.succeed(take(fill, row, { sentAt: time.sentAt, now }, session))
+        return Exit.succeed(takeIn(cache, fill, row, { sentAt: time.sentAt, now }, session.id, session.view))
       }
       case "Gone":
         cache.acknowledge(key, undefined)
@@ -94,7 +83,7 @@ export const make = Effect.fnUntraced(function* (
             key,
             expected: request.expectedVersion ?? request.baseVersion,
             actual: outcome.row.version,
-            current: take(fill, outcome.row, time, session)
+            current: takeIn(cache, fill, outcome.row, time, session.id, session.view)
           })
         )
       case "AttributeVersionMismatch":
@@ -104,7 +93,7 @@ export const make = Effect.fnUntraced(function* (
             attribute: outcome.attribute,
             expected: request.expectedAttributes.find(([name]) => name === outcome.attribute)?.[1] ?? 0n,
             actual: outcome.actual,
-            current: take(fill, outcome.row, time, session)
+            current: takeIn(cache, fill, outcome.row, time, session.id, session.view)
           })
         )
       case "TooLarge":

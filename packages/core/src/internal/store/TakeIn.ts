@@ -1,0 +1,28 @@
+/**
+ * Takes in what a write of this node has answered: the row as it now stands.
+ */
+import * as Redacted from "effect/Redacted"
+import type { Session } from "../../Session.ts"
+import type { Cache } from "../../SessionCache.ts"
+import type { SessionId } from "../../SessionId.ts"
+import type { SessionRow } from "../../SessionStorage.ts"
+import type { Fill } from "../FillRegistry.ts"
+import { type AnswerTime, SessionImpl, type SessionView } from "../SessionView.ts"
+
+/**
+ * The session with this id as the row says, cached where that is allowed. Attributes that did not change keep what
+ * `known` has decoded, because the own notice may have come first and have dropped the entry.
+ */
+export const takeIn = (
+  cache: Cache,
+  fill: Fill,
+  row: SessionRow,
+  time: AnswerTime,
+  id: SessionId,
+  known?: SessionView
+): Session => {
+  const entry = cache.admit(fill, row, time, known)
+  cache.acknowledge(row.key, row.version)
+  const proof = cache.verify(entry, Redacted.value(id))
+  return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
+}
