@@ -101,7 +101,7 @@ const runSeed = (seed: number) =>
     const known: Array<Known> = []
     const read = new Map<string, Array<Session>>()
     const pauses: Array<Pause> = []
-    /** What a node has acknowledged: it must never serve less. */
+    /** What a node has acknowledged, or answered: it must never serve less to whoever asks after that. */
     const acknowledged = new Map<string, bigint | "ended">()
     /** Values of updates that were refused: they must never have been written. */
     const refused: Array<{ readonly key: SessionKey; readonly name: string; readonly value: string }> = []
@@ -192,7 +192,11 @@ const runSeed = (seed: number) =>
       const atStart = model.current(of.key)?.row.version
       return launch(`${on.name}.find(${of.name}, ${describeOptions(options)})`, on.find(of.id, options), (result) => {
         if (result._tag === "Failure") return
-        if (Option.isNone(result.success)) return judgeAbsence(of)
+        if (Option.isNone(result.success)) {
+          judgeAbsence(of)
+          if (model.current(of.key) === undefined) acknowledge(on, of.key, "ended")
+          return
+        }
         const session = result.success.value
         const { version } = session
         const { from, row, until } = checkContent(session)
@@ -208,6 +212,7 @@ const runSeed = (seed: number) =>
         if (minVersion !== undefined && version < minVersion && (atStart === undefined || minVersion <= atStart)) {
           violated(`G2: ${version} though ${minVersion} was carried`)
         }
+        acknowledge(on, of.key, version)
         remember(on, session)
       })
     }
@@ -369,11 +374,80 @@ const runSeed = (seed: number) =>
       }
     }
 
+    /** Something that changes or ends the session. */
+    const disturb = (on: Node, of: Known) => {
+      const bases = (read.get(on.name) ?? []).filter(({ key }) => key === of.key)
+      switch (random.below(6)) {
+        case 0:
+          return rotate(on, of)
+        case 1:
+          return deletion(on, `delete(${of.name})`, on.delete(of.id))
+        case 2: {
+          const { groupId, userId } = model.current(of.key)?.row ?? {}
+          if (userId !== undefined && random.chance(0.5)) {
+            return deletion(on, `deleteAllForUser(${userId})`, on.deleteAllForUser(userId))
+          }
+          if (groupId === undefined) return deletion(on, "deleteAll", on.deleteAll)
+          return deletion(on, `deleteAllForGroup(${groupId})`, on.deleteAllForGroup(groupId))
+        }
+        default:
+          return bases.length > 0 ? update(on, random.pick(bases)) : modify(on, of)
+      }
+    }
+
+    const modify = (on: Node, of: Known) =>
+      launch(
+        `${on.name}.increment(${of.name})`,
+        on.modify(
+          of.id,
+          Session.modify(Count, (count) => count + 1)
+        ),
+        written(on, of)
+      )
+
+    /** The orders of events that go wrong most easily, which pure chance finds too rarely. */
+    const plot = (on: Node, of: Known) =>
+      Effect.gen(function* () {
+        const other = random.pick(nodes.filter((node) => node !== on))
+        const which = random.below(4)
+        if (which === 0) {
+          // The listener falls silent, something changes, and time passes.
+          yield* find(on, of, { touch: false })
+          yield* settle
+          trace.push(`${now()} hold ${on.name}`)
+          yield* controls.hold(on.name)
+          yield* disturb(other, of)
+          yield* pass(random.pick([4_900, 5_000, 5_100, 5_400, 6_100]), 100)
+        } else {
+          // An answer is overtaken: by a notice, by the loss of the listener, or by an authoritative read.
+          yield* on.clearLocalCache
+          if (which === 3) yield* controls.hold(on.name)
+          const pause = yield* controls.pauseAfter("load", on.name)
+          yield* find(on, of, { touch: false })
+          yield* settle
+          trace.push(`${now()} plot ${which} on ${on.name}`)
+          if (which === 2) yield* controls.cut(on.name)
+          yield* disturb(other, of)
+          yield* settle
+          if (which === 2) yield* pass(200, 50)
+          if (which === 3) yield* find(on, of, { refresh: true })
+          yield* settle
+          yield* pause.resume
+        }
+        yield* settle
+        yield* find(on, of, { touch: false })
+        if (which !== 2) yield* pass(random.pick([1, 6_000]), 500)
+        yield* find(on, of, { touch: false })
+        yield* settle
+        yield* controls.release(on.name)
+      })
+
     const step = Effect.suspend((): Effect.Effect<unknown, never, Effect.Services<ReturnType<typeof create>>> => {
       const on = random.pick(nodes)
       if (known.length === 0) return create(on)
       // The latest ones, so that operations meet.
       const of = random.pick(known.slice(-4))
+      if (random.chance(0.06)) return plot(on, of)
       const dice = random.below(100)
       if (dice < 28) return find(on, of, random.pick([undefined, undefined, { touch: false }]))
       if (dice < 33) return find(on, of, { refresh: true })
@@ -385,10 +459,7 @@ const runSeed = (seed: number) =>
         const bases = read.get(on.name)
         return bases === undefined ? find(on, of, undefined) : update(on, random.pick(bases))
       }
-      if (dice < 57) {
-        const increment = Session.modify(Count, (count) => count + 1)
-        return launch(`${on.name}.increment(${of.name})`, on.modify(of.id, increment), written(on, of))
-      }
+      if (dice < 57) return modify(on, of)
       if (dice < 59) {
         const group = random.pick(groups)
         const joining = on.modify(of.id, Session.setGroup(Option.some(group)))
