@@ -1,10 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
+import * as MemoryDatabase from "../src/internal/memory/MemoryDatabase.ts"
+import * as MemoryStorage from "../src/internal/memory/MemoryStorage.ts"
+import { NodeClock } from "../src/internal/NodeClock.ts"
+import { Activity } from "../src/internal/TouchBuffer.ts"
+import * as TouchFlush from "../src/internal/TouchFlush.ts"
 import type { Session } from "../src/Session.ts"
-import type { SessionOptions } from "../src/SessionConfig.ts"
+import { Cache } from "../src/SessionCache.ts"
+import { makeSettings, type SessionOptions } from "../src/SessionConfig.ts"
+import { generate, keyOfToken } from "../src/SessionId.ts"
 import { begin, isHeldUp, makeCluster, type Node, pass, settle } from "./support/Coherence.ts"
 
 const setUp = Effect.fnUntraced(function* (options?: SessionOptions) {
@@ -206,6 +216,32 @@ describe("a full buffer", () => {
       assert.isTrue(uses.every(({ _tag }) => _tag === "Failure"))
       assert.isAtMost((yield* touches) - before, 5)
       assert.strictEqual(yield* pending(a), 40)
+    })
+  )
+})
+
+describe("the fiber that writes last accesses", () => {
+  it.effect("is woken by a buffer that becomes full, wherever in its loop it is then", () =>
+    Effect.gen(function* () {
+      const settings = yield* makeSettings({ cacheCapacity: 2, lastAccessFlushBatchSize: 2 })
+      const storage = MemoryStorage.make(MemoryDatabase.make(), "a")
+      const isStuck = Effect.fnUntraced(function* (turns: number) {
+        const cache = new Cache(settings, new NodeClock(yield* Clock.Clock))
+        yield* TouchFlush.make(cache, storage, settings)
+        for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+        for (let mark = 0; mark < 4; mark++) {
+          cache.touches.queue(new Activity(keyOfToken(Redacted.value(generate()))), cache.clock.now(), Infinity)
+        }
+        yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+        yield* pass("10 millis", 5)
+        return cache.touches.nextFlushAt === -Infinity
+      }, Effect.scoped)
+      for (let budget = 4; budget < 40; budget++) {
+        for (let turns = 0; turns < 8; turns++) {
+          const stuck = yield* Effect.provideService(isStuck(turns), References.MaxOpsBeforeYield, budget)
+          assert.isFalse(stuck, `with ${budget} operations a turn, after ${turns} turns`)
+        }
+      }
     })
   )
 })

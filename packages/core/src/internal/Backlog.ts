@@ -13,8 +13,9 @@ export interface Waiting<Item> {
 }
 
 interface Successors<W> {
-  waiting: Array<W>
-  /** How many of them have had their turn. */
+  /** `undefined` in the place of those that have had their turn, so that nothing keeps them. */
+  waiting: Array<W | undefined>
+  /** How many have had their turn. */
   taken: number
 }
 
@@ -95,12 +96,14 @@ export class Backlog<W extends Waiting<unknown>> {
 
   /** Takes everything, in no particular order. */
   takeAll(): ReadonlyArray<W> {
-    const all = [...this.ready]
+    const all: Array<W | undefined> = [...this.ready]
     for (const { taken, waiting } of this.successors.values()) all.push(...waiting.slice(taken))
     this.ready = []
     this.successors.clear()
     this.count = 0
-    return all.filter(({ state }) => state === "Waiting")
+    const waiting = all.filter(isWaiting)
+    for (const request of waiting) request.state = "Taken"
+    return waiting
   }
 
   /** The next one that waits for the same key; forgets the key when there is none. */
@@ -132,13 +135,17 @@ const advance = <W extends Waiting<unknown>>(successors: Successors<W>): W | und
   if (successors.taken > tolerated && successors.taken * 2 > successors.waiting.length) trim(successors)
   const { waiting } = successors
   for (let index = successors.taken; index < waiting.length; index++) {
+    const next = waiting[index]
+    waiting[index] = undefined
     successors.taken = index + 1
-    if (waiting[index]?.state === "Waiting") return waiting[index]
+    if (isWaiting(next)) return next
   }
   return undefined
 }
 
 const trim = <W extends Waiting<unknown>>(successors: Successors<W>): void => {
-  successors.waiting = successors.waiting.slice(successors.taken).filter(({ state }) => state === "Waiting")
+  successors.waiting = successors.waiting.slice(successors.taken).filter(isWaiting)
   successors.taken = 0
 }
+
+const isWaiting = <W extends Waiting<unknown>>(request: W | undefined): request is W => request?.state === "Waiting"

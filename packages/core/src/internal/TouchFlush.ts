@@ -76,7 +76,8 @@ export const make = Effect.fnUntraced(function* (
   const waitUntilDue = Effect.suspend(() => {
     earlier.closeUnsafe()
     const delay = touches.nextFlushAt - clock.now()
-    const slept = Number.isFinite(delay) ? Effect.sleep(Math.max(1, delay)) : Effect.never
+    // Something may have become due since the last look, which has opened the latch that was just closed.
+    const slept = delay === Infinity ? Effect.never : Effect.sleep(Math.max(1, delay))
     return Effect.raceFirst(slept, earlier.await)
   })
 
