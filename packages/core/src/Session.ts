@@ -12,11 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Pipeable } from "effect/Pipeable"
+import * as Redacted from "effect/Redacted"
 import { dual } from "effect/Function"
 import { isSession, isSummary, SessionImpl, summaryOf } from "./internal/SessionView.ts"
 import { type Options, SessionAttribute, whenMissing } from "./SessionAttribute.ts"
 import type { AttributeInvalid } from "./SessionError.ts"
-import type { GroupId, SessionId, SessionKey, UserId } from "./SessionId.ts"
+import { type GroupId, hashesEqual, hashOfToken, type SessionId, type SessionKey, type UserId } from "./SessionId.ts"
 
 /**
  * What may be known of a session without its credential: an entry in a list of
@@ -185,6 +186,10 @@ const sinceAuthentication = (session: SessionSummary): Effect.Effect<Option.Opti
         )
   })
 
+/** Whether its id is the one that the session goes by now; a former id within its grace is accepted, but is not. */
+const hasCurrentId = (session: Session): boolean =>
+  hashesEqual(hashOfToken(Redacted.value(session.id)), summaryOf(session).view.row.secretHash)
+
 /**
  * Reading a session, and recording changes. All are data-last and data-first.
  *
@@ -197,6 +202,7 @@ const sinceAuthentication = (session: SessionSummary): Effect.Effect<Option.Opti
  * - `setGroup(option)`, `setExpiresIn(duration)` (the absolute limit, from the moment
  *   of the update), `setIdleTimeout(duration)` ("Infinity" means none): record a change of the session itself.
  * - `remaining`, `sinceAuthentication`: durations to decide by.
+ * - `hasCurrentId`: whether the session was read by its present id, and not by a former one within its grace.
  * - `isSession`: a guard.
  *
  * @example
@@ -216,5 +222,6 @@ export const Session = {
   setIdleTimeout,
   remaining,
   sinceAuthentication,
+  hasCurrentId,
   isSession
 }

@@ -223,6 +223,7 @@ export class Cache {
       case "All":
         this.forgetAll({ _tag: "All" })
         break
+      case "LockFreed":
       case "Unreadable":
         break
     }

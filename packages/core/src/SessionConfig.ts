@@ -6,6 +6,7 @@
  * checked alike: a bad value fails when the layer is built, with
  * `InvalidSessionConfig` naming the setting, the value and the range.
  */
+import { hostname } from "node:os"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -13,6 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Setting from "./internal/Setting.ts"
 import { InvalidSessionConfig } from "./SessionError.ts"
+
+/** Whether to wait for a lock that is held: not at all, until it can be had, or for how long at most. */
+export type LockWait = "none" | "forever" | Duration.Input
 
 /** The settings as one writes them; every one is optional. */
 export interface SessionOptions {
@@ -50,6 +54,21 @@ export interface SessionOptions {
   readonly lastAccessFlushBatchSize?: number | undefined
   /** Whether updates are announced to other nodes unless they say otherwise. Default true. */
   readonly notifyOnUpdates?: boolean | undefined
+  /** How long a lock is leased for before it must be extended. Default 60 seconds; 100 milliseconds to 1 day. */
+  readonly lockLeaseTime?: Duration.Input | undefined
+  /**
+   * How often a lease is extended while its holder works; at least three times in a lease. Default 10 seconds; at least 10
+   * milliseconds; "Infinity" means never.
+   */
+  readonly lockHeartbeatInterval?: Duration.Input | undefined
+  /** Whether to wait for a lock that is held: "none" (default), "forever", or for how long. */
+  readonly lockWait?: LockWait | undefined
+  /** The first pause after a failed statement about a lock, and between questions while notifications are not heard; doubled each time, with jitter. Default 1 millisecond; 1 millisecond to 1 minute. */
+  readonly lockRetryDelay?: Duration.Input | undefined
+  /** How often a statement about a lock is repeated after the database failed. Default 2; 0 to 100. Being refused the lock is no failure. */
+  readonly lockMaxRetries?: number | undefined
+  /** What others are told of who holds a lock. Default the host's name and the process id; 1 to 64 printable ASCII characters. */
+  readonly nodeName?: string | undefined
   /** How long a statement may take, the wait for a connection included. Default 5 seconds; 10 milliseconds to 5 minutes. */
   readonly statementTimeout?: Duration.Input | undefined
   /** How long a shutdown waits for what it has begun and to write what is pending. Default 10 seconds; 10 milliseconds to 10 minutes. Closing connections that do not answer may take 2 seconds more. */
@@ -73,6 +92,14 @@ export interface Settings {
   readonly lastAccessFlushInterval: number
   readonly lastAccessFlushBatchSize: number
   readonly notifyOnUpdates: boolean
+  readonly lockLeaseTime: number
+  /** `Infinity`: never. */
+  readonly lockHeartbeatInterval: number
+  /** `Infinity`: for ever. */
+  readonly lockWait: "none" | number
+  readonly lockRetryDelay: number
+  readonly lockMaxRetries: number
+  readonly nodeName: string
   readonly statementTimeout: number
   readonly shutdownTimeout: number
 }
@@ -98,6 +125,16 @@ const table: { readonly [Name in keyof Settings]: Setting.Setting<Settings[Name]
   lastAccessFlushInterval: Setting.duration({ default: 10 * minute, min: 10, max: day }),
   lastAccessFlushBatchSize: Setting.integer({ default: 5_000, min: 1, max: 50_000 }),
   notifyOnUpdates: Setting.boolean({ default: true }),
+  lockLeaseTime: Setting.duration({ default: minute, min: 100, max: day }),
+  lockHeartbeatInterval: Setting.duration({ default: 10 * second, min: 10, max: Infinity }),
+  lockWait: Setting.patience({ default: "none" }),
+  lockRetryDelay: Setting.duration({ default: 1, min: 1, max: minute }),
+  lockMaxRetries: Setting.integer({ default: 2, min: 0, max: 100 }),
+  nodeName: Setting.text({
+    default: `${hostname().replaceAll(/[^\x21-\x7e]/g, "?")}:${process.pid}`.slice(-64),
+    allowed: "1 to 64 printable ASCII characters",
+    isAllowed: (text) => /^[\x20-\x7e]{1,64}$/.test(text)
+  }),
   statementTimeout: Setting.duration({ default: 5 * second, min: 10, max: 5 * minute }),
   shutdownTimeout: Setting.duration({ default: 10 * second, min: 10, max: 10 * minute })
 }

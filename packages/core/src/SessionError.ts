@@ -5,6 +5,7 @@
  * they are.
  */
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import type { Session } from "./Session.ts"
 import { keyPrefix } from "./SessionId.ts"
 import type { SessionKey, UserId } from "./SessionId.ts"
@@ -125,6 +126,70 @@ export class TooManySessions extends Data.TaggedError("TooManySessions")<{
   }
 }
 
+/** Somebody else holds the lock, and the caller did not want to wait. */
+export class LockAlreadyHeld extends Data.TaggedError("LockAlreadyHeld")<{
+  /** The lock's name. */
+  readonly resource: string
+  /** The node that holds it (the setting `nodeName`), or whose turn it is; never a user. */
+  readonly node: string
+  /** For how long that lease still runs, unless it is extended. */
+  readonly remaining: Duration.Duration
+}> {
+  override get message(): string {
+    return `The lock "${this.resource}" is held by node ${this.node} for another ${print(this.remaining)}, unless that is extended: try again later, or wait for it with the option \`wait\``
+  }
+}
+
+/** The lock could not be had in the time that the caller wanted to wait. */
+export class LockTimeout extends Data.TaggedError("LockTimeout")<{
+  readonly resource: string
+  /** For how long the caller waited. */
+  readonly waited: Duration.Duration
+  /** The node that held the lock when it was last asked for; `undefined` where others of this node were before. */
+  readonly node: string | undefined
+}> {
+  override get message(): string {
+    const holder = this.node === undefined ? "others were waiting before" : `node ${this.node} held it`
+    return `The lock "${this.resource}" could not be had within ${print(this.waited)} (${holder}): wait longer, or do without`
+  }
+}
+
+/**
+ * A lease ended before its holder released it. The holder's work was interrupted: what it had not finished may be done by
+ * another holder, and what it still writes is refused only where the lease's token is checked (`fence`).
+ */
+export class LockLost extends Data.TaggedError("LockLost")<{
+  readonly resource: string
+  readonly token: bigint
+  /**
+   * - `"Expired"`: it could not be extended in time: this process was paused, or the database could not be reached;
+   * - `"Ended"`: the database says that it is over: it expired there, or the session that it is tied to has ended;
+   * - `"Closed"`: the library is shutting down.
+   */
+  readonly reason: "Expired" | "Ended" | "Closed"
+}> {
+  override get message(): string {
+    const why = {
+      Expired: "it could not be extended in time",
+      Ended: "the database says that it is over",
+      Closed: "the session layer is closing"
+    }[this.reason]
+    return `The lock "${this.resource}" was lost (${why}), and the work under it was interrupted: acquire it again and start from what is stored`
+  }
+}
+
+/** An update presented a lease that is not the latest of its lock: somebody else was granted it since. Nothing was written. */
+export class Fenced extends Data.TaggedError("Fenced")<{
+  readonly key: SessionKey
+  readonly resource: string
+  /** The token that was presented. */
+  readonly token: bigint
+}> {
+  override get message(): string {
+    return `The update of session ${keyPrefix(this.key)} was refused, because the lock "${this.resource}" was granted again after token ${this.token}: acquire the lock anew and start from what is stored`
+  }
+}
+
 /** Why {@link SessionStoreUnavailable} happened. */
 export type UnavailableReason =
   /** No connection could be had, or it broke. */
@@ -205,3 +270,6 @@ export type WriteError =
   | AttributeTooLarge
   | SessionTooLarge
   | SessionStoreUnavailable
+
+const print = (duration: Duration.Duration): string =>
+  Duration.format(Duration.millis(Math.round(Duration.toMillis(duration))))

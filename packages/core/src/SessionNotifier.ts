@@ -16,6 +16,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { LockKey } from "./SessionLockStorage.ts"
 import type { SessionStoreUnavailable } from "./SessionError.ts"
 import type { GroupId, SessionKey, UserId } from "./SessionId.ts"
 
@@ -38,6 +39,8 @@ export type Notice =
   /** All sessions were ended, or should be dropped from memory. */
   | { readonly _tag: "All" }
   | { readonly _tag: "Beat"; readonly nonce: string }
+  /** A lock, or a permit of it, is free; for the time of its turn it is kept for this waiting node. */
+  | { readonly _tag: "LockFreed"; readonly lock: LockKey; readonly node: string }
   /** Somebody sent something that is not ours. */
   | { readonly _tag: "Unreadable" }
 

@@ -26,40 +26,10 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { SessionStoreUnavailable } from "./SessionError.ts"
 import type { GroupId, SecretHash, SessionKey, UserId } from "./SessionId.ts"
+import type { LockFence } from "./SessionLockStorage.ts"
+import type { SessionRow } from "./SessionRow.ts"
 
-/** An attribute as stored. */
-export interface StoredAttribute {
-  /** JSON text, opaque to the database. */
-  readonly value: string
-  /** The session version at which it was last written. */
-  readonly version: bigint
-  /** When it ends, on the database's clock; `undefined`: with its session. */
-  readonly expiresAt: number | undefined
-}
-
-/** A session as stored. Points in time are milliseconds on the database's clock. */
-export interface SessionRow {
-  readonly key: SessionKey
-  readonly secretHash: SecretHash
-  /** The hash that the last rotation replaced. */
-  readonly formerHash: SecretHash | undefined
-  /** Until when the former secret is accepted. */
-  readonly formerUntil: number | undefined
-  /** `undefined` for a guest. */
-  readonly userId: UserId | undefined
-  readonly groupId: GroupId | undefined
-  readonly version: bigint
-  readonly createdAt: number
-  /** When the user last proved who they are; `undefined` for a guest. */
-  readonly authenticatedAt: number | undefined
-  readonly lastAccessedAt: number
-  /** The absolute limit. */
-  readonly expiresAt: number
-  /** The idle limit in milliseconds; `undefined`: none. */
-  readonly idleTimeout: number | undefined
-  /** By name, including attributes that have expired and are not purged yet. */
-  readonly attributes: ReadonlyMap<string, StoredAttribute>
-}
+export type { SessionRow, StoredAttribute } from "./SessionRow.ts"
 
 /** What every answer carries. */
 export interface Answer {
@@ -137,6 +107,11 @@ export interface WriteRequest {
   readonly notify: boolean
   /** Refuse when all encoded values and their names, without expired ones, would take more bytes than this. */
   readonly maxBytes: number
+  /**
+   * Refuse unless this is the latest grant of its lock, or of one of its permits. Looked up while the lock is kept from being
+   * granted until the write has been committed, so that whoever is granted it next sees the write.
+   */
+  readonly fence: LockFence | undefined
 }
 
 export type WriteOutcome =
@@ -148,6 +123,8 @@ export type WriteOutcome =
   | { readonly _tag: "Accepted"; readonly version: bigint; readonly now: number; readonly row: SessionRow | undefined }
   /** Absent, expired, or the proof is not accepted. */
   | { readonly _tag: "Gone" }
+  /** Somebody else was granted the lock since; checked before the versions. */
+  | { readonly _tag: "Fenced" }
   | { readonly _tag: "VersionMismatch"; readonly row: SessionRow }
   /** `actual` is 0 where the attribute is absent or expired. */
   | {

@@ -12,6 +12,7 @@ import type * as Stream from "effect/Stream"
 import * as MemoryDatabase from "./internal/memory/MemoryDatabase.ts"
 import * as MemoryNotifier from "./internal/memory/MemoryNotifier.ts"
 import * as MemoryStorage from "./internal/memory/MemoryStorage.ts"
+import { NoticeBoard } from "./internal/NoticeBoard.ts"
 import * as Store from "./internal/store/Store.ts"
 import type { ListenerStatus } from "./internal/Synchronization.ts"
 import type { Session, SessionSummary } from "./Session.ts"
@@ -22,6 +23,7 @@ import type {
   AttributeInvalid,
   AttributeTooLarge,
   AttributeVersionMismatch,
+  Fenced,
   InvalidSessionConfig,
   ReadError,
   SessionNotFound,
@@ -33,6 +35,7 @@ import type {
 } from "./SessionError.ts"
 import type { SessionEvent } from "./SessionEvent.ts"
 import type { GroupId, SessionId, SessionKey, UserId } from "./SessionId.ts"
+import type { LockFence } from "./SessionLockStorage.ts"
 import { SessionNotifier } from "./SessionNotifier.ts"
 import { SessionStorage } from "./SessionStorage.ts"
 
@@ -77,7 +80,7 @@ export type Mismatch<C extends Check> = C extends "attributes"
     : never
 
 /** Options of `update`. */
-export interface UpdateOptions<C extends Check = Check> {
+export interface UpdateOptions<C extends Check = Check, F extends LockFence = LockFence> {
   /** Default "attributes". */
   readonly check?: C | undefined
   /**
@@ -85,10 +88,18 @@ export interface UpdateOptions<C extends Check = Check> {
    * long as they have it in memory. A shortened limit and another group are announced in any case.
    */
   readonly notify?: boolean | undefined
+  /**
+   * A lease: the database refuses the update with `Fenced` once anybody else was granted that lock, however late the update
+   * arrives. Default none.
+   */
+  readonly fence?: F | undefined
 }
 
+/** The error of an update that presents a lease. */
+export type FencedBy<F extends LockFence> = [F] extends [never] ? never : Fenced
+
 /** Options of `modify`. */
-export interface ModifyOptions<C extends Check = Check> extends UpdateOptions<C> {
+export interface ModifyOptions<C extends Check = Check, F extends LockFence = LockFence> extends UpdateOptions<C, F> {
   /** How often to start over after losing a race. Default 100; the last mismatch is the error. */
   readonly retries?: number | undefined
   /** Whether this counts as activity. Default true. */
@@ -177,19 +188,19 @@ export interface Sessions {
    * Writes the recorded changes, and answers the session as it now stands, with what others have changed. Nothing is
    * sent where nothing is recorded. A refused update has written nothing.
    */
-  readonly update: <C extends Check = "attributes">(
+  readonly update: <C extends Check = "attributes", F extends LockFence = never>(
     session: Session,
-    options?: UpdateOptions<C>
-  ) => Effect.Effect<Session, WriteError | Mismatch<C>>
+    options?: UpdateOptions<C, F>
+  ) => Effect.Effect<Session, WriteError | Mismatch<C> | FencedBy<F>>
   /**
    * Reads, changes and writes, and starts over with the session as it stands when it lost a race. `f` may run more than
    * once. Its errors and services pass through.
    */
-  readonly modify: <E = never, R = never, C extends Check = "attributes">(
+  readonly modify: <E = never, R = never, C extends Check = "attributes", F extends LockFence = never>(
     id: SessionId,
     f: (session: Session) => Session | Effect.Effect<Session, E, R>,
-    options?: ModifyOptions<C>
-  ) => Effect.Effect<Session, E | WriteError | Mismatch<C>, R>
+    options?: ModifyOptions<C, F>
+  ) => Effect.Effect<Session, E | WriteError | Mismatch<C> | FencedBy<F>, R>
   /** Gives the session a new id, and optionally a user: on login, step-up, or regularly. The key, the data and the version go on. */
   readonly rotate: (
     id: SessionId,
@@ -265,10 +276,11 @@ export class SessionStore extends Context.Service<SessionStore, Sessions>()("@ef
           yield* SessionCache,
           yield* SessionStorage,
           yield* SessionNotifier,
-          yield* SessionConfig
+          yield* SessionConfig,
+          yield* NoticeBoard
         )
       })
-    ).pipe(Layer.provide(Layer.fresh(SessionCache.layer)))
+    ).pipe(Layer.provide([Layer.fresh(SessionCache.layer), NoticeBoard.layer]))
 
   /**
    * Everything in this process's memory, for tests and small programs: the whole protocol, no database. Its clock is

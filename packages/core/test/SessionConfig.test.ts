@@ -3,6 +3,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { hostname } from "node:os"
 import { inspect } from "node:util"
 import { makeSettings, SessionConfig, type SessionOptions, type Settings } from "../src/SessionConfig.ts"
 import { SessionStore } from "../src/SessionStore.ts"
@@ -27,6 +28,12 @@ const defaults: Settings = {
   lastAccessFlushInterval: 10 * minute,
   lastAccessFlushBatchSize: 5_000,
   notifyOnUpdates: true,
+  lockLeaseTime: minute,
+  lockHeartbeatInterval: 10 * second,
+  lockWait: "none",
+  lockRetryDelay: 1,
+  lockMaxRetries: 2,
+  nodeName: `${hostname()}:${process.pid}`,
   statementTimeout: 5 * second,
   shutdownTimeout: 10 * second
 }
@@ -37,7 +44,8 @@ const integers = {
   maxAttributeBytes: [1, 16_777_216],
   maxSessionBytes: [1, 67_108_864],
   cacheCapacity: [1, 10_000_000],
-  lastAccessFlushBatchSize: [1, 50_000]
+  lastAccessFlushBatchSize: [1, 50_000],
+  lockMaxRetries: [0, 100]
 } as const satisfies Partial<Record<keyof Settings, readonly [number, number]>>
 
 const durations = {
@@ -48,6 +56,9 @@ const durations = {
   cacheMaxAge: [second, 365 * day],
   maxStaleness: [100, 10 * minute],
   lastAccessFlushInterval: [10, day],
+  lockLeaseTime: [100, day],
+  lockHeartbeatInterval: [10, Infinity],
+  lockRetryDelay: [1, minute],
   statementTimeout: [10, 5 * minute],
   shutdownTimeout: [10, 10 * minute]
 } as const satisfies Partial<Record<keyof Settings, readonly [number, number]>>
@@ -181,6 +192,30 @@ describe("SessionConfig", () => {
       for (const name of Object.keys(defaults)) {
         const error = yield* Effect.flip(fromEnvironment({ [variable(name)]: "\u{1F937}" }))
         assert.include(error.message, `The setting ${name} is "\u{1F937}"`)
+      }
+    })
+  )
+
+  it.effect('lockWait is "none", "forever" or a duration', () =>
+    Effect.gen(function* () {
+      const wait = (lockWait: SessionOptions["lockWait"]) =>
+        Effect.map(makeSettings({ lockWait }), (settings) => settings.lockWait)
+      assert.strictEqual(yield* wait("none"), "none")
+      assert.strictEqual(yield* wait("forever"), Infinity)
+      assert.strictEqual(yield* wait("Infinity"), Infinity)
+      assert.strictEqual(yield* wait(0), 0)
+      assert.strictEqual(yield* wait("2 seconds"), 2_000)
+      assert.strictEqual((yield* fromEnvironment({ SESSION_LOCK_WAIT: "forever" })).lockWait, Infinity)
+      assert.strictEqual((yield* refusal({ lockWait: -1 })).setting, "lockWait")
+      assert.strictEqual((yield* refusal(wrong("lockWait", "soon"))).setting, "lockWait")
+    })
+  )
+
+  it.effect("nodeName is printable, and neither empty nor long", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* makeSettings({ nodeName: "web 1" })).nodeName, "web 1")
+      for (const nodeName of ["", "x".repeat(65), "a\nb", "é"]) {
+        assert.strictEqual((yield* refusal({ nodeName })).setting, "nodeName", inspect(nodeName))
       }
     })
   )

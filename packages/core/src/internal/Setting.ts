@@ -58,6 +58,18 @@ export const duration = (options: {
   }
 })
 
+/** How long to wait for something: "none" (not at all), "forever", or a duration in any of Effect's notations; in milliseconds. */
+export const patience = (options: { readonly default: "none" | number }): Setting<"none" | number> => ({
+  default: options.default,
+  allowed: '"none", "forever" or a duration',
+  parse: (input) => {
+    if (input === "none") return "none"
+    if (input === "forever") return Infinity
+    const parsed = Duration.fromInput(input as Duration.Input)
+    return Option.isNone(parsed) ? undefined : within(Duration.toMillis(parsed.value), 0, Infinity)
+  }
+})
+
 /** One of a few words. */
 export const choice = <A extends string>(options: {
   readonly default: A

@@ -25,6 +25,7 @@ import { SessionStoreUnavailable } from "../SessionError.ts"
 import type { BeatAnswer, Connection, Notice, Notifier } from "../SessionNotifier.ts"
 import type { Storage } from "../SessionStorage.ts"
 import { randomBase64Url } from "./Crypto.ts"
+import type { Board } from "./NoticeBoard.ts"
 
 /** Beats per `maxStaleness`: four may be lost before memory is not served any more. */
 const beatsPerStaleness = 5
@@ -70,7 +71,8 @@ export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   notifier: Notifier,
-  settings: Settings
+  settings: Settings,
+  board: Board
 ): Effect.fn.Return<Synchronization, never, Scope.Scope> {
   const node = randomBase64Url(9)
   const beatInterval = Math.max(minBeatInterval, settings.maxStaleness / beatsPerStaleness)
@@ -94,7 +96,11 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const apply = (notice: Notice): void => {
-    if (notice._tag !== "Beat") return cache.apply(notice)
+    if (notice._tag !== "Beat") {
+      cache.apply(notice)
+      board.publish(notice)
+      return
+    }
     const sentAt = outstanding.get(notice.nonce)
     if (sentAt === undefined) return
     beatsReturned++
@@ -102,7 +108,9 @@ export const make = Effect.fnUntraced(function* (
     for (const [nonce, time] of outstanding) {
       if (time <= sentAt) outstanding.delete(nonce)
     }
+    const missedNothing = cache.isSynced(cache.clock.now())
     cache.synchronized(sentAt)
+    if (!missedNothing) board.resume()
     retryDelay = firstRetryDelay
     Deferred.doneUnsafe(ready, Effect.void)
   }
@@ -258,6 +266,8 @@ export const make = Effect.fnUntraced(function* (
     )
   )
 
+  const unfeed = board.feed(() => cache.isSynced(cache.clock.now()))
+  yield* Effect.addFinalizer(() => Effect.sync(unfeed))
   yield* Effect.forkScoped(loop)
 
   return {

@@ -5,5 +5,6 @@
 export type { ConformanceOptions, Ports } from "./conformance/Harness.ts"
 export type { NotifierFaults } from "./conformance/NotifierFaults.ts"
 export type { StorageFaults } from "./conformance/StorageFaults.ts"
+export * from "./SessionLockStorageConformance.ts"
 export * from "./SessionNotifierConformance.ts"
 export * from "./SessionStorageConformance.ts"

@@ -15,6 +15,7 @@ import * as MemoryDatabase from "../../src/internal/memory/MemoryDatabase.ts"
 import * as MemoryNotifier from "../../src/internal/memory/MemoryNotifier.ts"
 import * as MemoryStorage from "../../src/internal/memory/MemoryStorage.ts"
 import { NodeClock } from "../../src/internal/NodeClock.ts"
+import { Board } from "../../src/internal/NoticeBoard.ts"
 import * as Store from "../../src/internal/store/Store.ts"
 import { Session } from "../../src/Session.ts"
 import { SessionAttribute } from "../../src/SessionAttribute.ts"
@@ -107,7 +108,7 @@ export const makeCluster = (
       const cache = new Cache(settings, new NodeClock(clock))
       const storage = wrap(MemoryStorage.make(database, name))
       const notifier = MemoryNotifier.make(database, name)
-      const sessions = yield* Store.make(cache, storage, notifier, settings)
+      const sessions = yield* Store.make(cache, storage, notifier, settings, new Board())
       yield* settle
       return { ...sessions, name, cache }
     })

@@ -13,6 +13,7 @@ import type {
   WriteRequest
 } from "../../SessionStorage.ts"
 import type { Transaction } from "./MemoryDatabase.ts"
+import { isLatestGrant } from "./MemoryLocks.ts"
 import { accepts, attributeVersion, changeAttributes, isLive, sizeOf } from "./MemoryRows.ts"
 
 /** `SessionStorage.write` */
@@ -24,9 +25,10 @@ export const write = (
   now: transaction.now
 })
 
-const writeOne = ({ change, now, rows }: Transaction, request: WriteRequest): WriteOutcome => {
+const writeOne = ({ change, locks, now, rows }: Transaction, request: WriteRequest): WriteOutcome => {
   const row = rows.get(request.key)
   if (row === undefined || !isLive(row, now) || !accepts(row, request.proof, now)) return { _tag: "Gone" }
+  if (request.fence !== undefined && !isLatestGrant(locks, request.fence)) return { _tag: "Fenced" }
   if (request.expectedVersion !== undefined && request.expectedVersion !== row.version) {
     return { _tag: "VersionMismatch", row }
   }

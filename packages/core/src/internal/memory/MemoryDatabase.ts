@@ -16,9 +16,11 @@ import { SessionStoreUnavailable } from "../../SessionError.ts"
 import type { SessionKey } from "../../SessionId.ts"
 import type { Change, Notice, Server } from "../../SessionNotifier.ts"
 import type { SessionRow } from "../../SessionStorage.ts"
+import type { LockKey } from "../../SessionLockStorage.ts"
 import * as Faults from "./MemoryFaults.ts"
 import type { FailureOptions, Operation, Pause, Reachability } from "./MemoryFaults.ts"
 import * as Hub from "./MemoryHub.ts"
+import type { LockRow } from "./MemoryLocks.ts"
 
 export type { FailureOptions, Operation, Pause, Reachability } from "./MemoryFaults.ts"
 
@@ -26,6 +28,9 @@ export type { FailureOptions, Operation, Pause, Reachability } from "./MemoryFau
 export interface Transaction {
   readonly now: number
   readonly rows: Map<SessionKey, SessionRow>
+  readonly locks: Map<LockKey, LockRow>
+  /** Larger than all before. */
+  readonly nextToken: () => bigint
   /** Tells of one session; all of a statement's changes share one notice. */
   readonly change: (change: Change) => void
   /** Sends a notice of its own. */
@@ -76,6 +81,8 @@ export interface Controls {
   readonly connections: (node?: string) => Effect.Effect<number>
   /** All rows, including those of expired sessions. */
   readonly rows: Effect.Effect<ReadonlyArray<SessionRow>>
+  /** All locks that are kept, including those that nobody holds. */
+  readonly locks: Effect.Effect<ReadonlyArray<LockRow>>
 }
 
 /** The operations of the database. */
@@ -108,11 +115,13 @@ const firstServer: Server = { identity: "memory-1", inRecovery: false }
 /** A new, empty database. */
 export const make = (options?: Options): Database => {
   const rows = new Map<SessionKey, SessionRow>()
+  const locks = new Map<LockKey, LockRow>()
   const counts = new Map<string, Count>()
   const hub = Hub.make(options?.bufferCapacity ?? 10_000)
   const faults = Faults.make()
   const servers = { queries: firstServer, subscriptions: firstServer }
   let clockOffset = 0
+  let lastToken = 0n
   let sweeping = false
 
   const countOf = (operation: Operation, node: string): Count =>
@@ -134,9 +143,15 @@ export const make = (options?: Options): Database => {
     const answer = apply({
       now,
       rows,
+      locks,
+      nextToken: () => ++lastToken,
       change: (change) => changes.push(change),
       announce: (notice) => notices.push(notice)
     })
+    // A lock that is tied to a session goes with it.
+    for (const { key, session } of locks.values()) {
+      if (session !== undefined && !rows.has(session)) locks.delete(key)
+    }
     if (changes.length > 0) notices.unshift({ _tag: "Changes", changes })
     hub.publish(notices)
     return answer
@@ -186,7 +201,8 @@ export const make = (options?: Options): Database => {
     setSweeping: (value) => Effect.sync(() => void (sweeping = value)),
     count,
     connections: (node) => Effect.sync(() => hub.size(node)),
-    rows: Effect.sync(() => Array.from(rows.values()))
+    rows: Effect.sync(() => Array.from(rows.values())),
+    locks: Effect.sync(() => Array.from(locks.values()))
   }
 
   return {

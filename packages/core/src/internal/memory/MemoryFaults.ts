@@ -11,7 +11,10 @@ import type { Notifier } from "../../SessionNotifier.ts"
 import type { Storage } from "../../SessionStorage.ts"
 
 /** Everything that can be asked of the database. */
-export type Operation = keyof Storage | keyof Notifier
+export type Operation = keyof Storage | keyof Notifier | LockOperation
+
+/** What is asked about locks. */
+export type LockOperation = "acquireLock" | "extendLock" | "releaseLock" | "leaveLock" | "sweepLocks"
 
 /** A statement that is about to run. */
 export interface Statement {

@@ -102,7 +102,8 @@ export const encodeChanges = (
       lifetime: lifetime === undefined ? undefined : lifetimeMillis(lifetime),
       idleTimeout: idleTimeout === undefined ? undefined : (idleMillis(idleTimeout) ?? null),
       notify: options?.notify ?? settings.notifyOnUpdates,
-      maxBytes: settings.maxSessionBytes
+      maxBytes: settings.maxSessionBytes,
+      fence: options?.fence === undefined ? undefined : { lock: options.fence.lock, token: options.fence.token }
     })
   })
 

@@ -13,7 +13,8 @@ import * as Semaphore from "effect/Semaphore"
 import type { Session } from "../../Session.ts"
 import type { AttributeVersionMismatch, ReadError, VersionMismatch, WriteError } from "../../SessionError.ts"
 import { SessionId, type SessionKey } from "../../SessionId.ts"
-import type { Check, Mismatch, ModifyOptions, Sessions } from "../../SessionStore.ts"
+import type { LockFence } from "../../SessionLockStorage.ts"
+import type { Check, FencedBy, Mismatch, ModifyOptions, Sessions } from "../../SessionStore.ts"
 import type { Reads } from "./Reads.ts"
 import type { Updates } from "./Updates.ts"
 
@@ -49,12 +50,12 @@ export const make = (get: Reads["get"], update: Updates["update"]): Modify => {
         })
     )
 
-  const modify: Modify = <E, R, C extends Check>(
+  const modify: Modify = <E, R, C extends Check, F extends LockFence>(
     id: SessionId,
     f: (session: Session) => Session | Effect.Effect<Session, E, R>,
-    options?: ModifyOptions<C>
+    options?: ModifyOptions<C, F>
   ) => {
-    type Attempt = Effect.Effect<Session, E | ReadError | WriteError | Mismatch<C>, R>
+    type Attempt = Effect.Effect<Session, E | ReadError | WriteError | Mismatch<C> | FencedBy<F>, R>
     const retries = options?.retries ?? defaultRetries
 
     const write = (session: Session, tries: number): Attempt =>

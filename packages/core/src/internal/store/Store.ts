@@ -9,6 +9,7 @@ import type { Settings } from "../../SessionConfig.ts"
 import type { Notifier } from "../../SessionNotifier.ts"
 import type { Storage } from "../../SessionStorage.ts"
 import type { SessionHealth, Sessions } from "../../SessionStore.ts"
+import type { Board } from "../NoticeBoard.ts"
 import * as SessionLoader from "../SessionLoader.ts"
 import { SessionView, SummaryImpl } from "../SessionView.ts"
 import * as Synchronization from "../Synchronization.ts"
@@ -28,10 +29,11 @@ export const make = Effect.fnUntraced(function* (
   cache: Cache,
   storage: Storage,
   notifier: Notifier,
-  settings: Settings
+  settings: Settings,
+  board: Board
 ): Effect.fn.Return<Sessions, never, Scope.Scope> {
   const operations = yield* Operations.make
-  const synchronization = yield* Synchronization.make(cache, storage, notifier, settings)
+  const synchronization = yield* Synchronization.make(cache, storage, notifier, settings, board)
   const loader = yield* SessionLoader.make(cache, storage, settings)
   const flush = yield* TouchFlush.make(cache, storage, settings)
   const reads = yield* Reads.make(cache, storage, loader, settings, operations)

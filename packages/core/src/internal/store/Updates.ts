@@ -14,6 +14,7 @@ import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import {
   AttributeVersionMismatch,
+  Fenced,
   SessionNotFound,
   SessionTooLarge,
   VersionMismatch,
@@ -21,9 +22,11 @@ import {
 } from "../../SessionError.ts"
 import type { SessionKey } from "../../SessionId.ts"
 import type { Storage, WriteOutcome, WriteRequest } from "../../SessionStorage.ts"
-import type { Check, Mismatch, Sessions, UpdateOptions } from "../../SessionStore.ts"
+import type { LockFence } from "../../SessionLockStorage.ts"
+import type { Check, FencedBy, Mismatch, Sessions, UpdateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
 import type { Fill } from "../FillRegistry.ts"
+import { resourceOf } from "../lock/LockKeys.ts"
 import { type AnswerTime, SessionImpl } from "../SessionView.ts"
 import { applyAccepted, encodeChanges } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
@@ -37,7 +40,7 @@ const maxWeight = 1_048_576
 /** Sessions that are waited for at once, each with a connection. */
 const waitingLane = 4
 
-type UpdateFailure = WriteError | VersionMismatch | AttributeVersionMismatch
+type UpdateFailure = WriteError | VersionMismatch | AttributeVersionMismatch | Fenced
 
 interface Change {
   readonly session: SessionImpl
@@ -77,6 +80,10 @@ export const make = Effect.fnUntraced(function* (
       case "Gone":
         cache.acknowledge(key, undefined)
         return Exit.fail(new SessionNotFound({ key }))
+      case "Fenced":
+        return Exit.fail(
+          new Fenced({ key, resource: resourceOf(request.fence?.lock), token: request.fence?.token ?? 0n })
+        )
       case "VersionMismatch":
         return Exit.fail(
           new VersionMismatch({
@@ -225,10 +232,10 @@ export const make = Effect.fnUntraced(function* (
         : Effect.succeed(answer)
     )
 
-  const update = <C extends Check = "attributes">(
+  const update = <C extends Check = "attributes", F extends LockFence = never>(
     session: Session,
-    options?: UpdateOptions<C>
-  ): Effect.Effect<Session, WriteError | Mismatch<C>> =>
+    options?: UpdateOptions<C, F>
+  ): Effect.Effect<Session, WriteError | Mismatch<C> | FencedBy<F>> =>
     Effect.suspend(() => {
       const changed = SessionImpl.of(session)
       if (!operations.isOpen()) return Effect.fail(operations.closed("update the session"))
@@ -236,8 +243,8 @@ export const make = Effect.fnUntraced(function* (
       const updated = Effect.flatMap(encodeChanges(changed, options, settings), (request) =>
         submit({ session: changed, request })
       )
-      // The request asks for one kind of check only, so only that mismatch can be the answer.
-      return updated as Effect.Effect<Session, WriteError | Mismatch<C>>
+      // The request asks for one kind of check only, so only that mismatch can be the answer; so with the fence.
+      return updated as Effect.Effect<Session, WriteError | Mismatch<C> | FencedBy<F>>
     })
 
   return {

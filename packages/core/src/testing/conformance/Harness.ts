@@ -140,6 +140,7 @@ export const writeRequest = (row: SessionRow, overrides?: Partial<WriteRequest>)
   idleTimeout: undefined,
   notify: true,
   maxBytes: 1_000_000,
+  fence: undefined,
   ...overrides
 })
 
