@@ -215,7 +215,8 @@ const step = Effect.fnUntraced(function* (model: Model, operation: Operation) {
           lifetime: operation.lifetime,
           idleTimeout: operation.idle,
           notify: operation.notify,
-          maxBytes: 1_000
+          maxBytes: 1_000,
+          fence: undefined
         }
       ])
       const outcome = only(outcomes)._tag

@@ -71,7 +71,7 @@ describe("acquiring", () => {
         Effect.gen(function* () {
           for (const name of names) yield* locks.acquire(name)
           for (const name of names) {
-            assert.strictEqual((yield* failureOf(locks.acquire(name)))._tag, "LockAlreadyHeld")
+            assert.strictEqual((yield* Effect.flip(locks.acquire(name)))._tag, "LockAlreadyHeld")
           }
         })
       )
@@ -172,7 +172,7 @@ describe("a lease", () => {
         assert.isTrue(Exit.isFailure(yield* end(work)))
       }
       yield* Effect.exit(
-        locks.withLock("x", () => {
+        locks.withLock("x", (): Effect.Effect<void> => {
           throw new Error("before there is an effect")
         })
       )

@@ -51,6 +51,10 @@ const soonest = (slots: ReadonlyArray<LockSlot>): LockSlot | undefined =>
     undefined
   )
 
+/** The latest end first. */
+const byEnd = (left: LockSlot, right: LockSlot): number =>
+  right.until - left.until || (right.token > left.token ? 1 : -1)
+
 /** `LockStorage.acquire` */
 export const acquire = (transaction: Transaction, request: AcquireLockRequest): AcquireLockOutcome => {
   const { announce, locks, nextToken, now } = transaction
@@ -67,8 +71,10 @@ export const acquire = (transaction: Transaction, request: AcquireLockRequest): 
   const freeSince = row.slots.length < permits ? -Infinity : (oldest?.until ?? -Infinity)
   if (live.length < permits && (first === undefined || first === node || now >= freeSince + turn)) {
     const slot = { owner, node, token: nextToken(), until: now + leaseTime }
-    const slots =
+    const taken =
       oldest === undefined ? [...row.slots, slot] : row.slots.map((other) => (other === oldest ? slot : other))
+    // There may have been more permits once: the token of a former holder must not stay valid beside the present ones.
+    const slots = taken.length <= permits ? taken : taken.toSorted(byEnd).slice(0, permits)
     // Who was first and did not come in time has missed its turn.
     const queue = row.queue.filter((waiting) => waiting !== node && waiting !== first)
     if (request.queue === "waitAgain") queue.push(node)

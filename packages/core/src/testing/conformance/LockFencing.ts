@@ -78,6 +78,18 @@ export const lockFencing = ({ it, passed }: Harness<SessionLockStorage>): void =
     })
   )
 
+  it.effect("where there were more permits once, only the present holders pass", () =>
+    Effect.gen(function* () {
+      const row = yield* created()
+      const lock = newLock()
+      const former = yield* Effect.forEach(Array.from({ length: 3 }), () => granted(lock, { permits: 3 }))
+      for (const { owner } of former) yield* released(lock, owner)
+      const fence = yield* granted(lock)
+      for (const late of former) tagged(yield* written(row, { fence: late }), "Fenced")
+      tagged(yield* written(row, { fence }), "Accepted")
+    })
+  )
+
   it.effect("an ended session comes before the fence, a version after it", () =>
     Effect.gen(function* () {
       const storage = yield* SessionStorage
