@@ -1,52 +1,97 @@
 /**
- * `npm run bench`: measures, prints, and writes `results/latest.json`. With
- * `--check` the exit status is 1 where a figure is below its bound.
+ * `npm run bench`: measures, prints, and writes `results/latest.json`.
+ *
+ *     --suite NAME   only this one (may be repeated)
+ *     --quick        fewer rounds
+ *     --check        the exit status is 1 where a figure does not keep its bound
  */
 import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { availableParallelism, cpus } from "node:os"
 import { join } from "node:path"
-import { type Rate, readHit } from "./read-hit.ts"
+import { parseArgs } from "node:util"
+import { figures as known, keeps } from "./Figures.ts"
+import type { Effort, Suite, Table } from "./Suite.ts"
+import { suite as locks } from "./suites/Locks.ts"
+import { suite as readHit } from "./suites/ReadHit.ts"
+import { suite as updates } from "./suites/Updates.ts"
 
-/** What `--check` insists on. */
-const bounds: Readonly<Record<string, number>> = { "read.hit.opsPerSec": 1_500_000 }
+const suites: ReadonlyArray<Suite> = [readHit, updates, locks]
 
-const millions = (perSecond: number) => `${(perSecond / 1_000_000).toFixed(2)} M/s`
+const { values: options } = parseArgs({
+  options: {
+    suite: { type: "string", multiple: true },
+    quick: { type: "boolean", default: false },
+    check: { type: "boolean", default: false }
+  }
+})
 
-const row = (name: string, ...columns: ReadonlyArray<string>) =>
-  name.padEnd(36) + columns.map((column) => column.padStart(13)).join("")
+const effort: Effort = { rounds: (full) => (options.quick ? Math.max(3, Math.round(full / 5)) : full) }
 
-const table = (title: string, rates: ReadonlyArray<Rate>) =>
+const rate = (perSecond: number): string =>
+  perSecond >= 1_000_000
+    ? `${(perSecond / 1_000_000).toFixed(2)} M/s`
+    : `${Math.round(perSecond).toLocaleString("en")}/s`
+
+const time = (perSecond: number): string => {
+  const nanos = 1_000_000_000 / perSecond
+  if (nanos < 10_000) return `${nanos.toFixed(0)} ns`
+  return nanos < 10_000_000 ? `${(nanos / 1_000).toFixed(0)} µs` : `${(nanos / 1_000_000).toFixed(1)} ms`
+}
+
+const line = (name: string, ...columns: ReadonlyArray<string>): string =>
+  name.padEnd(40) + columns.map((column) => column.padStart(13)).join("")
+
+const show = ({ rows, title }: Table): string =>
   [
     "",
     title,
     "",
-    row("", "median", "per read", "slowest", "fastest"),
-    ...rates.map(({ max, median, min, name }) =>
-      row(name, millions(median), `${(1_000_000_000 / median).toFixed(0)} ns`, millions(min), millions(max))
-    ),
-    ""
+    line("", "median", "each", "slowest", "fastest"),
+    ...rows.map(({ fastest, name, perSecond, slowest }) =>
+      line(name, rate(perSecond), time(perSecond), rate(slowest), rate(fastest))
+    )
   ].join("\n")
 
+/** Four digits say all there is to know. */
+const rounded = (value: number): number => (Math.abs(value) >= 1_000 ? Math.round(value) : Number(value.toPrecision(4)))
+
 const main = Effect.gen(function* () {
-  yield* Console.log(
-    `Node ${process.version}, ${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} processors`
-  )
-  const { figures, rates, title } = yield* readHit
-  yield* Console.log(table(title, rates))
-
-  const directory = join(import.meta.dirname, "results")
-  mkdirSync(directory, { recursive: true })
-  writeFileSync(join(directory, "latest.json"), `${JSON.stringify(figures, undefined, 2)}\n`)
-
-  for (const [name, value] of Object.entries(figures)) {
-    const bound = bounds[name]
-    const tooLow = bound !== undefined && !(value >= bound)
-    const verdict = bound === undefined ? "" : tooLow ? `  below its bound of ${bound}` : `  (bound ${bound})`
-    yield* Console.log(row(name, String(value)) + verdict)
-    if (tooLow && process.argv.includes("--check")) process.exitCode = 1
+  const machine = `${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} processors`
+  yield* Console.log(`Node ${process.version}, ${machine}`)
+  const chosen = suites.filter(({ name }) => options.suite?.includes(name) ?? true)
+  if (chosen.length === 0) {
+    yield* Console.error(`There is no such suite. There are: ${suites.map(({ name }) => name).join(", ")}`)
+    process.exitCode = 2
+    return
+  }
+  const file = join(import.meta.dirname, "results", "latest.json")
+  mkdirSync(join(import.meta.dirname, "results"), { recursive: true })
+  const results: Record<string, unknown> =
+    existsSync(file) && chosen.length < suites.length
+      ? (JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>)
+      : {}
+  for (const { run } of chosen) {
+    const { figures, notes = [], tables } = yield* run(effort)
+    for (const table of tables) yield* Console.log(show(table))
+    yield* Console.log("")
+    for (const [name, value] of Object.entries(figures)) {
+      results[name] = rounded(value)
+      const figure = known[name]
+      const kept = figure === undefined || keeps(figure, value)
+      const verdict =
+        figure === undefined
+          ? ""
+          : `  ${kept ? "" : "NOT "}${figure.better === "atLeast" ? ">=" : "<="} ${figure.bound}`
+      yield* Console.log(line(name, String(rounded(value))) + verdict)
+      if (!kept && options.check) process.exitCode = 1
+    }
+    for (const note of notes) yield* Console.log(note)
+    results["node"] = process.version
+    results["machine"] = machine
+    writeFileSync(file, `${JSON.stringify(results, undefined, 2)}\n`)
   }
 })
 
