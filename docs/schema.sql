@@ -162,6 +162,200 @@ begin
 end
 $session$;
 
+create table if not exists "public"."session_locks" (
+  name text collate "C" primary key,
+  session_key text collate "C" references "public"."sessions" (key) on delete cascade,
+  owners text[] not null default '{}',
+  nodes text[] not null default '{}',
+  tokens bigint[] not null default '{}',
+  ends timestamptz[] not null default '{}',
+  queue text[] not null default '{}'
+) with (fillfactor = 50);
+
+create index if not exists "session_locks_key_idx" on "public"."session_locks" (session_key) where session_key is not null;
+
+create sequence if not exists "public"."session_lock_tokens" as bigint no cycle cache 1;
+
+create or replace function "public"."session_lock_acquire"(
+  p_lock text, p_session text, p_owner text, p_node text, p_permits int, p_lease float8, p_queue text, p_turn float8,
+  out outcome text, out at float8, out token text, out until float8, out holder text, out retry_at float8
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_owners text[];
+  v_nodes text[];
+  v_tokens bigint[];
+  v_ends timestamptz[];
+  v_queue text[];
+  v_now timestamptz;
+  v_token bigint;
+  v_live int := 0;
+  v_first int;
+  v_free int;
+begin
+  loop
+    select l.owners, l.nodes, l.tokens, l.ends, l.queue into v_owners, v_nodes, v_tokens, v_ends, v_queue
+    from "public"."session_locks" l where l.name = p_lock for no key update;
+    exit when found;
+    if p_session is not null then
+      perform 1 from "public"."sessions" s where s.key = p_session and (s.expires_at > clock_timestamp() and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > clock_timestamp())) for share;
+      if not found then
+        outcome := 'G';
+        at := round(date_part('epoch', date_trunc('milliseconds', clock_timestamp())) * 1000);
+        return;
+      end if;
+    end if;
+    insert into "public"."session_locks" (name, session_key) values (p_lock, p_session) on conflict do nothing;
+  end loop;
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  at := round(date_part('epoch', v_now) * 1000);
+  if p_session is not null
+    and not exists (select 1 from "public"."sessions" s where s.key = p_session and (s.expires_at > v_now and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > v_now))) then
+    outcome := 'G';
+    return;
+  end if;
+  for i in 1 .. cardinality(v_ends) loop
+    if v_ends[i] > v_now then
+      if v_owners[i] = p_owner then
+        outcome := 'K';
+        token := v_tokens[i]::text;
+        until := round(date_part('epoch', v_ends[i]) * 1000);
+        return;
+      end if;
+      v_live := v_live + 1;
+      if v_first is null or v_ends[i] < v_ends[v_first] then v_first := i; end if;
+    elsif v_free is null or v_ends[i] < v_ends[v_free] then
+      v_free := i;
+    end if;
+  end loop;
+  if v_live < p_permits and (cardinality(v_queue) = 0 or v_queue[1] = p_node or cardinality(v_ends) < p_permits
+    or v_now >= v_ends[v_free] + p_turn * interval '1 millisecond') then
+    v_token := nextval('"public"."session_lock_tokens"'::regclass);
+    v_free := coalesce(v_free, cardinality(v_ends) + 1);
+    v_owners[v_free] := p_owner;
+    v_nodes[v_free] := p_node;
+    v_tokens[v_free] := v_token;
+    v_ends[v_free] := v_now + p_lease * interval '1 millisecond';
+    outcome := 'K';
+    token := v_token::text;
+    until := round(date_part('epoch', v_ends[v_free]) * 1000);
+    if cardinality(v_ends) > p_permits then
+      -- There were more permits once: a former holder's token must not stay valid beside those of the present ones.
+      select array_agg(u.owner), array_agg(u.node), array_agg(u.token), array_agg(u.ending)
+      into v_owners, v_nodes, v_tokens, v_ends
+      from (select u.* from unnest(v_owners, v_nodes, v_tokens, v_ends) u(owner, node, token, ending)
+        order by u.ending desc, u.token desc limit p_permits) u;
+    end if;
+    if cardinality(v_queue) > 0 then
+      -- Who was first, but came too late for its turn, has none any more.
+      if v_queue[1] <> p_node then v_queue := v_queue[2:]; end if;
+      v_queue := array_remove(v_queue, p_node);
+    end if;
+    if p_queue = 'waitAgain' and cardinality(v_queue) < 256 then v_queue := v_queue || p_node; end if;
+    update "public"."session_locks" l set owners = v_owners, nodes = v_nodes, tokens = v_tokens, ends = v_ends, queue = v_queue
+    where l.name = p_lock;
+    if cardinality(v_queue) > 0 and v_live + 1 < p_permits then
+      perform pg_notify('public.sessions', '1L' || v_queue[1] || chr(10) || p_lock);
+    end if;
+    return;
+  end if;
+  outcome := 'H';
+  if p_queue <> 'none' and cardinality(v_queue) < 256 and p_node <> all(v_queue) then
+    v_queue := v_queue || p_node;
+    update "public"."session_locks" l set queue = v_queue where l.name = p_lock;
+  end if;
+  if v_live < p_permits then
+    holder := v_queue[1];
+    until := round(date_part('epoch', (v_ends[v_free] + p_turn * interval '1 millisecond')) * 1000);
+    retry_at := until;
+  else
+    holder := v_nodes[v_first];
+    until := round(date_part('epoch', v_ends[v_first]) * 1000);
+    retry_at := case when v_queue[1] = p_node then until else until + p_turn end;
+  end if;
+end
+$session$;
+
+create or replace function "public"."session_lock_extend"(
+  p_lock text, p_session text, p_owner text, p_token text, p_lease float8,
+  out at float8, out until float8
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_owners text[];
+  v_tokens bigint[];
+  v_ends timestamptz[];
+  v_now timestamptz;
+  v_slot int;
+begin
+  select l.owners, l.tokens, l.ends into v_owners, v_tokens, v_ends
+  from "public"."session_locks" l where l.name = p_lock for no key update;
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  at := round(date_part('epoch', v_now) * 1000);
+  v_slot := array_position(v_owners, p_owner);
+  if v_slot is null or v_tokens[v_slot]::text <> p_token or v_ends[v_slot] <= v_now or p_session is not null
+    and not exists (select 1 from "public"."sessions" s where s.key = p_session and (s.expires_at > v_now and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > v_now))) then
+    return;
+  end if;
+  if v_ends[v_slot] < v_now + p_lease * interval '1 millisecond' then
+    v_ends[v_slot] := v_now + p_lease * interval '1 millisecond';
+    update "public"."session_locks" l set ends = v_ends where l.name = p_lock;
+  end if;
+  until := round(date_part('epoch', v_ends[v_slot]) * 1000);
+end
+$session$;
+
+create or replace function "public"."session_lock_release"(
+  p_lock text, p_owner text,
+  out at float8, out released bool
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_owners text[];
+  v_ends timestamptz[];
+  v_queue text[];
+  v_now timestamptz;
+  v_slot int;
+begin
+  select l.owners, l.ends, l.queue into v_owners, v_ends, v_queue
+  from "public"."session_locks" l where l.name = p_lock for no key update;
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  at := round(date_part('epoch', v_now) * 1000);
+  released := false;
+  v_slot := array_position(v_owners, p_owner);
+  if v_slot is null then return; end if;
+  released := v_ends[v_slot] > v_now;
+  v_owners[v_slot] := null;
+  if released then v_ends[v_slot] := v_now; end if;
+  update "public"."session_locks" l set owners = v_owners, ends = v_ends where l.name = p_lock;
+  if cardinality(v_queue) > 0 then
+    perform pg_notify('public.sessions', '1L' || v_queue[1] || chr(10) || p_lock);
+  end if;
+end
+$session$;
+
+create or replace function "public"."session_lock_leave"(
+  p_lock text, p_node text,
+  out removed bool
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_ends timestamptz[];
+  v_queue text[];
+  v_first text;
+begin
+  select l.ends, l.queue into v_ends, v_queue from "public"."session_locks" l where l.name = p_lock for no key update;
+  removed := coalesce(p_node = any(v_queue), false);
+  if not removed then return; end if;
+  v_first := v_queue[1];
+  v_queue := array_remove(v_queue, p_node);
+  update "public"."session_locks" l set queue = v_queue where l.name = p_lock;
+  if v_first = p_node and cardinality(v_queue) > 0 and date_trunc('milliseconds', clock_timestamp()) >= any(v_ends) then
+    perform pg_notify('public.sessions', '1L' || v_queue[1] || chr(10) || p_lock);
+  end if;
+end
+$session$;
+
 create table if not exists "public"."session_migrations" (
   migration_id integer primary key,
   created_at timestamp with time zone not null default now(),
@@ -169,3 +363,5 @@ create table if not exists "public"."session_migrations" (
 );
 
 insert into "public"."session_migrations" (migration_id, name) values (1, 'create_sessions') on conflict do nothing;
+
+insert into "public"."session_migrations" (migration_id, name) values (2, 'create_session_locks') on conflict do nothing;

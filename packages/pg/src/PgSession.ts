@@ -1,6 +1,7 @@
 /**
- * The whole stack in one layer: settings, migrations, connections, storage,
- * notifier, store.
+ * The whole stack in one layer: settings, migrations, connections, storages,
+ * notifier, store and locks. When its scope closes, the store writes what it still has to write, then locks are
+ * released, then connections are closed.
  *
  * The layer fails when it is built, and says what to do, where the settings are
  * wrong (`InvalidSessionConfig`), tables are missing (`SessionSchemaMissing`) or
@@ -11,6 +12,7 @@ import { PgClient } from "@effect/sql-pg"
 import {
   InvalidSessionConfig,
   SessionConfig,
+  SessionLocks,
   SessionNotifier,
   type SessionSchemaMissing,
   SessionStore,
@@ -27,6 +29,7 @@ import { verifyServer } from "./internal/VerifyServer.ts"
 import { Database } from "./internal/Database.ts"
 import * as PgSessionConfig from "./PgSessionConfig.ts"
 import type { PgSessionClientOptions, PgSessionOptions } from "./PgSessionConfig.ts"
+import * as PgSessionLocks from "./PgSessionLocks.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionNotifier from "./PgSessionNotifier.ts"
 import * as PgSessionStorage from "./PgSessionStorage.ts"
@@ -44,7 +47,7 @@ interface Connections<R> {
 const assemble = <R>(
   options: PgSessionOptions | PgSessionClientOptions,
   connectionsOf: (resolved: PgSessionConfig.ResolvedPgSettings, statementTimeout: number) => Connections<R>
-): Layer.Layer<SessionStore, PgSessionError, R> =>
+): Layer.Layer<SessionStore | SessionLocks, PgSessionError, R> =>
   Layer.unwrap(
     Effect.gen(function* () {
       // Everything is checked before anything is touched.
@@ -61,12 +64,16 @@ const assemble = <R>(
           if (options.listenUrl !== undefined) yield* verifyListener(yield* SessionNotifier)
         })
       )
-      const adapters = PgSessionStorage.layer.pipe(
+      const adapters = Layer.mergeAll(PgSessionStorage.layer, PgSessionLocks.layer).pipe(
         Layer.provideMerge(checked),
         Layer.provideMerge(connections.notifier),
         Layer.provideMerge(connections.database)
       )
-      return SessionStore.layer.pipe(Layer.provide(adapters), Layer.provide(SessionConfig.layer(options)))
+      return SessionStore.layer.pipe(
+        Layer.provideMerge(SessionLocks.layer),
+        Layer.provide(adapters),
+        Layer.provide(SessionConfig.layer(options))
+      )
     })
   )
 
@@ -90,14 +97,14 @@ const verifyListener = (notifier: SessionNotifier["Service"]): Effect.Effect<voi
   )
 
 /**
- * Sessions on connections of their own, with settings from code.
+ * Sessions and locks on connections of their own, with settings from code.
  *
  * @example
  * ```ts
  * const SessionsLive = PgSession.layer({ url: Redacted.make("postgres://localhost/app"), idleTimeout: "30 minutes" })
  * ```
  */
-const layer = (options: PgSessionOptions): Layer.Layer<SessionStore, PgSessionError> =>
+const layer = (options: PgSessionOptions): Layer.Layer<SessionStore | SessionLocks, PgSessionError> =>
   assemble(options, ({ connection, schema }, statementTimeout) => ({
     database: DatabaseLive.layer({
       names: Names.make(schema.schemaName, schema.tablePrefix),
@@ -108,20 +115,20 @@ const layer = (options: PgSessionOptions): Layer.Layer<SessionStore, PgSessionEr
     notifier: PgSessionNotifier.layer({ connection, listenUrl: options.listenUrl, connectTimeout: statementTimeout })
   }))
 
-/** Sessions with every option taken from a `Config` of its own. */
+/** Sessions and locks with every option taken from a `Config` of its own. */
 const layerConfig = (
   options: Config.Wrap<PgSessionOptions>
-): Layer.Layer<SessionStore, PgSessionError | Config.ConfigError> =>
+): Layer.Layer<SessionStore | SessionLocks, PgSessionError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 /**
- * Sessions on the `PgClient` that the application has. Statements take connections from its pool, outside of any
+ * Sessions and locks on the `PgClient` that the application has. Statements take connections from its pool, outside of any
  * transaction; the listener opens one beside it. The pool must be set up as the guarantees need it (see
  * `InvalidSessionConfig`), and must have more than one connection.
  */
 const layerFromClient = (
   options: PgSessionClientOptions = {}
-): Layer.Layer<SessionStore, PgSessionError, PgClient.PgClient> =>
+): Layer.Layer<SessionStore | SessionLocks, PgSessionError, PgClient.PgClient> =>
   assemble(options, ({ schema }, statementTimeout) => ({
     database: DatabaseLive.layerFromClient({
       names: Names.make(schema.schemaName, schema.tablePrefix),
@@ -135,9 +142,8 @@ const layerFromClient = (
 export const PgSession = { layer, layerConfig, layerFromClient }
 
 /**
- * Sessions with settings from the environment: `DATABASE_URL`, and every setting in constant case after `SESSION_`, such
+ * Sessions and locks with settings from the environment: `DATABASE_URL`, and every setting in constant case after `SESSION_`, such
  * as `SESSION_IDLE_TIMEOUT="30 minutes"`.
  */
-export const PgSessionLive: Layer.Layer<SessionStore, PgSessionError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(PgSessionConfig.fromConfig, layer)
-)
+export const PgSessionLive: Layer.Layer<SessionStore | SessionLocks, PgSessionError | Config.ConfigError> =
+  Layer.unwrap(Effect.map(PgSessionConfig.fromConfig, layer))

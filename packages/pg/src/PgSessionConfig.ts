@@ -16,7 +16,7 @@ import type { MigrationMode } from "./PgSessionMigrations.ts"
 export interface SchemaSettings {
   /** The schema that holds the library's tables; created if it is missing and `migrations` is "run". Default "public". */
   readonly schemaName?: string | undefined
-  /** Stands before the name of every table, index and function. Default "". */
+  /** Stands before the name of every table, index, sequence and function. Default "". */
   readonly tablePrefix?: string | undefined
   /**
    * `"run"` (default) creates what is missing, `"verify"` fails with `SessionSchemaMissing` and needs no rights to create

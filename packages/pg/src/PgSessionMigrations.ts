@@ -1,5 +1,5 @@
 /**
- * The library's tables, indexes and functions: creating them, checking them, and
+ * The library's tables, indexes, sequence and functions: creating them, checking them, and
  * printing them as a script. `effect/sql`'s Migrator does the bookkeeping, in a
  * table of the library's own.
  *
@@ -38,7 +38,7 @@ export type MigrationMode = "run" | "verify" | "skip"
 export interface SchemaOptions {
   /** Default: `"public"`. */
   readonly schemaName?: string | undefined
-  /** Stands before the name of every table, index and function. Default: `""`. */
+  /** Stands before the name of every table, index, sequence and function. Default: `""`. */
   readonly tablePrefix?: string | undefined
 }
 
@@ -172,6 +172,7 @@ const schemaMissing = (names: Names.Names, missing: ReadonlyArray<Schema.Part>):
           return [`schema ${names.schema}`]
         case "table":
         case "index":
+        case "sequence":
           return [`${part.kind} ${names.qualified(part.name)}`]
         case "column":
           return isMissingTable(part.table) ? [] : [`column ${names.qualified(part.table)}."${part.name}"`]

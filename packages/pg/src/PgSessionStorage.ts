@@ -4,17 +4,17 @@
  * `internal/sql`; what all of them promise is the contract of the port. The
  * tables and functions are those of `PgSessionMigrations`.
  */
-import { SessionStorage, SessionStoreUnavailable } from "@effect-pg-session/core"
+import { SessionStorage } from "@effect-pg-session/core"
 import type { Storage } from "@effect-pg-session/core"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Database } from "./internal/Database.ts"
-import type { Row, Statements } from "./internal/Database.ts"
+import type { Statements } from "./internal/Database.ts"
+import { decodeWith } from "./internal/Decoding.ts"
 import * as Create from "./internal/sql/Create.ts"
 import * as Delete from "./internal/sql/Delete.ts"
 import * as Read from "./internal/sql/Read.ts"
 import * as Sweep from "./internal/sql/Sweep.ts"
-import { UnexpectedAnswer } from "./internal/sql/Text.ts"
 import * as Touch from "./internal/sql/Touch.ts"
 import * as Write from "./internal/sql/Write.ts"
 
@@ -26,8 +26,8 @@ export const make = (database: Statements): Storage => {
   const revalidate = Read.revalidateSql(names)
   const create = Create.createSql(names)
   const rotate = Create.rotateSql(names)
-  const write = Write.sql(names, "wait")
-  const tryWrite = Write.sql(names, "skip")
+  const write = Write.sqls(names, "wait")
+  const tryWrite = Write.sqls(names, "skip")
   const touch = Touch.sql(names)
   const deletes = Delete.sqls(names)
   const deleteAttribute = Delete.attributeSql(names)
@@ -57,11 +57,11 @@ export const make = (database: Statements): Storage => {
         .pipe(decodeWith("rotate the session", "Unknown", Create.decodeRotate)),
     write: (requests) =>
       database
-        .write("update the session", write, Write.parameters(requests))
+        .write("update the session", Write.choose(write, requests), Write.parameters(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decode(rows, requests.length))),
     tryWrite: (requests) =>
       database
-        .write("update the session", tryWrite, Write.parameters(requests))
+        .write("update the session", Write.choose(tryWrite, requests), Write.parameters(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decodeTry(rows, requests.length))),
     touch: (touches) =>
       database
@@ -91,19 +91,3 @@ export const layer: Layer.Layer<SessionStorage, never, Database> = Layer.effect(
   SessionStorage,
   Effect.map(Database, make)
 )
-
-const decodeWith =
-  <A>(operation: string, outcome: "NotApplied" | "Unknown", decode: (rows: ReadonlyArray<Row>) => A) =>
-  (self: Effect.Effect<ReadonlyArray<Row>, SessionStoreUnavailable>): Effect.Effect<A, SessionStoreUnavailable> =>
-    Effect.flatMap(self, (rows) =>
-      Effect.try({
-        try: () => decode(rows),
-        catch: (cause) =>
-          new SessionStoreUnavailable({
-            operation,
-            reason: "DatabaseError",
-            outcome,
-            detail: cause instanceof UnexpectedAnswer ? cause.message : "the answer cannot be read"
-          })
-      })
-    )

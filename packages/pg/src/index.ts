@@ -1,6 +1,7 @@
 export * from "./PgSession.ts"
 export type { PgSessionClientOptions, PgSessionOptions } from "./PgSessionConfig.ts"
 export * as PgSessionDatabase from "./PgSessionDatabase.ts"
+export * as PgSessionLocks from "./PgSessionLocks.ts"
 export * as PgSessionMigrations from "./PgSessionMigrations.ts"
 export * as PgSessionNotifier from "./PgSessionNotifier.ts"
 export * as PgSessionStorage from "./PgSessionStorage.ts"

@@ -1,10 +1,14 @@
-/** The PostgreSQL adapters keep both contracts, on a real server, under awkward names. */
-import { sessionNotifierConformance, sessionStorageConformance } from "@effect-pg-session/core/testing"
+/** The PostgreSQL adapters keep the contracts, on a real server, under awkward names. */
+import {
+  sessionLockStorageConformance,
+  sessionNotifierConformance,
+  sessionStorageConformance
+} from "@effect-pg-session/core/testing"
 import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { PgSessionMigrations, PgSessionNotifier, PgSessionStorage } from "../src/index.ts"
+import { PgSessionLocks, PgSessionMigrations, PgSessionNotifier, PgSessionStorage } from "../src/index.ts"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as Names from "../src/internal/Names.ts"
 import { TestDatabase } from "./support/TestDatabase.ts"
@@ -32,13 +36,18 @@ const adapters = Layer.unwrap(
       garble: Effect.orDie(client`select pg_notify(${names.channel}, 'garbage')`)
     })
     yield* Effect.provide(PgSessionMigrations.run(schemaOptions), DatabaseLive.layerMigrationClient(connection))
-    return Layer.mergeAll(PgSessionStorage.layer, PgSessionNotifier.layer({ connection }), faults).pipe(
-      Layer.provideMerge(DatabaseLive.layer({ names, connection }))
-    )
+    return Layer.mergeAll(
+      PgSessionStorage.layer,
+      PgSessionLocks.layer,
+      PgSessionNotifier.layer({ connection }),
+      faults
+    ).pipe(Layer.provideMerge(DatabaseLive.layer({ names, connection })))
   })
 ).pipe(Layer.provide(TestDatabase.layer))
 
 sessionStorageConformance("PgSessionStorage", { layer: adapters })
+
+sessionLockStorageConformance("PgSessionLocks", { layer: adapters })
 
 sessionNotifierConformance("PgSessionNotifier", {
   layer: adapters,

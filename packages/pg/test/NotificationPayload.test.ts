@@ -1,5 +1,5 @@
 import { GroupId, isStorableName, SessionKey, UserId } from "@effect-pg-session/core"
-import type { Notice } from "@effect-pg-session/core"
+import type { LockKey, Notice } from "@effect-pg-session/core"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
@@ -10,6 +10,12 @@ const keyOf = (seed: number): SessionKey => SessionKey.make(createHash("md5").up
 const key = keyOf(1)
 const maxVersion = 2n ** 63n - 1n
 const kinds = ["Updated", "Rotated", "Deleted", "Expired", "Evicted"] as const
+
+const isLock = (text: string): text is LockKey =>
+  text.length > 0 && text.length <= 278 && text.isWellFormed() && !text.includes("\u0000")
+
+const isNode = (text: string): boolean =>
+  text.length > 0 && text.length <= 96 && text.isWellFormed() && !/\p{Control}/u.test(text)
 
 const unreadable: Notice = { _tag: "Unreadable" }
 
@@ -58,9 +64,38 @@ describe("NotificationPayload", () => {
   )
 
   it.prop(
+    "locks survive the round trip, whatever they and the nodes look like",
+    { lock: Schema.String, node: Schema.String },
+    ({ lock, node }) => {
+      const notice = parse(`1L${node}\n${lock}`)
+      if (isLock(lock) && isNode(node)) {
+        assert.deepStrictEqual(notice, { _tag: "LockFreed", lock, node })
+        assert.strictEqual(encode({ _tag: "LockFreed", lock, node }), `1L${node}\n${lock}`)
+      } else if (notice._tag !== "Unreadable") {
+        assert.include(node, "\n")
+      }
+    }
+  )
+
+  it.prop(
     "parse is total, and what it reads can be written again",
     {
-      head: Schema.Literals(["", "1", "2C", "1C", "1U", "1G", "1A", "1B", "1CU", `1CU${key}`, `1CD${key}-`, "1c"]),
+      head: Schema.Literals([
+        "",
+        "1",
+        "2C",
+        "1C",
+        "1U",
+        "1G",
+        "1A",
+        "1B",
+        "1L",
+        "1La\n",
+        "1CU",
+        `1CU${key}`,
+        `1CD${key}-`,
+        "1c"
+      ]),
       text: Schema.String
     },
     ({ head, text }) => {
@@ -81,6 +116,7 @@ describe("NotificationPayload", () => {
     })
     assert.deepStrictEqual(parse("1A"), { _tag: "All" })
     assert.deepStrictEqual(parse("1Babc_-9"), { _tag: "Beat", nonce: "abc_-9" })
+    assert.deepStrictEqual<unknown>(parse("1Lnode 1\ng.a\nb"), { _tag: "LockFreed", node: "node 1", lock: "g.a\nb" })
   })
 
   it("whatever another version of the library announces, nothing in memory outlives it", () => {
@@ -130,6 +166,14 @@ describe("NotificationPayload", () => {
     ["a user with NUL", "1Ua\u0000"],
     ["a user of 256 characters", `1U${"a".repeat(256)}`],
     ["no group", "1G"],
+    ["no node and no lock", "1L"],
+    ["no lock", "1La"],
+    ["an empty lock", "1La\n"],
+    ["no node", "1L\nb"],
+    ["a node of 97 characters", `1L${"a".repeat(97)}\nb`],
+    ["a node with a control character", "1La\tb\nc"],
+    ["a lock of 279 characters", `1La\n${"b".repeat(279)}`],
+    ["a lock with NUL", "1La\nb\u0000"],
     ["no nonce", "1B"],
     ["a nonce with a space", "1Ba b"],
     ["a nonce of 129 characters", `1B${"a".repeat(129)}`]

@@ -1,5 +1,5 @@
 /** The layers as an application uses them: where settings come from, what a start refuses, and what a running layer survives. */
-import { Session, type SessionStore } from "@effect-pg-session/core"
+import { Session, type SessionLocks, type SessionStore } from "@effect-pg-session/core"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Config from "effect/Config"
@@ -21,19 +21,22 @@ import { alice, build, elapsed, lookAround, type Node, node, Note, proxyTo, quie
 import * as Observed from "./support/Observed.ts"
 import { databaseUrl, TestDatabase } from "./support/TestDatabase.ts"
 
-/** Everything works: writes, reads from memory and from the database. */
+/** Everything works: writes, reads from memory and from the database, locks. */
 const works = Effect.fnUntraced(function* (sessions: Node) {
   const session = yield* sessions.create(alice)
   const saved = yield* sessions.update(Session.set(session, Note, "works"))
   assert.strictEqual(yield* Session.get(yield* sessions.get(saved.id), Note), "works")
   assert.strictEqual(yield* Session.get(yield* sessions.get(saved.id, { refresh: true }), Note), "works")
+  yield* sessions.locks.withLock("works", (fence) => sessions.update(Session.set(saved, Note, "locked"), { fence }), {
+    session: saved
+  })
   yield* sessions.delete(saved.id)
   assert.isTrue(Option.isNone(yield* sessions.find(saved.id)))
 })
 
 const synced = (sessions: Node) => eventually(Effect.map(sessions.health, (health) => health.synced))
 
-const withEnvironment = <E, R>(layer: Layer.Layer<SessionStore, E, R>, env: Record<string, string>) =>
+const withEnvironment = <E, R>(layer: Layer.Layer<SessionStore | SessionLocks, E, R>, env: Record<string, string>) =>
   layer.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))))
 
 describe("settings", () => {
@@ -70,7 +73,9 @@ describe("settings", () => {
       assert.strictEqual((yield* a.health).cache.capacity, 11)
       assert.deepStrictEqual((yield* a.create(alice)).idleTimeout, Duration.minutes(30))
       assert.strictEqual(yield* number(`select count(*)::int from "${schema}".app_sessions`), 1)
-      expectTypeOf(PgSessionLive).toEqualTypeOf<Layer.Layer<SessionStore, PgSessionError | Config.ConfigError>>()
+      expectTypeOf(PgSessionLive).toEqualTypeOf<
+        Layer.Layer<SessionStore | SessionLocks, PgSessionError | Config.ConfigError>
+      >()
     })
   )
 
@@ -198,6 +203,7 @@ describe("schemas", () => {
       const owner = yield* node()
       yield* owner.close
       yield* sql.unsafe(`grant select, insert, update, delete on all tables in schema ${names.schema} to ${role}`)
+      yield* sql.unsafe(`grant usage on all sequences in schema ${names.schema} to ${role}`)
       for (const migrations of ["verify", "run", "skip"] as const) {
         const a = yield* node({ ...as, migrations })
         yield* works(a)
@@ -438,6 +444,43 @@ describe.skipIf(!PgBouncer.available)(
     )
   }
 )
+
+describe("locks", () => {
+  test(
+    "hear of a release by another node, long before they would ask again",
+    Effect.gen(function* () {
+      const a = yield* node()
+      const b = yield* node()
+      yield* synced(b)
+      const lease = yield* a.locks.acquire("job", { leaseTime: "1 hour" })
+      assert.strictEqual((yield* Effect.flip(Effect.scoped(b.locks.tryAcquire("job"))))._tag, "LockAlreadyHeld")
+      const waiting = yield* Effect.forkChild(b.locks.acquire("job", { wait: "forever" }), { startImmediately: true })
+      yield* eventually(Effect.map(b.locks.health, (health) => health.waiting === 1))
+      yield* lease.release
+      assert.isTrue((yield* Fiber.join(waiting)).token > lease.token)
+    })
+  )
+
+  test(
+    "are released when the layer is closed: after the store has written its last accesses, before connections close",
+    Effect.gen(function* () {
+      const { number } = yield* lookAround
+      const a = yield* node({ lastAccessFlushInterval: "1 hour" })
+      const b = yield* node()
+      const session = yield* a.create(alice)
+      yield* Effect.sleep(20)
+      yield* a.get(session.id)
+      yield* a.locks.acquire("job", { leaseTime: "1 hour" })
+      const observed = Observed.make()
+      yield* observed.observe(a.close)
+      const written = observed.text().indexOf("record last accesses")
+      assert.isAtLeast(written, 0)
+      assert.isAbove(observed.text().indexOf("release the lock"), written)
+      assert.strictEqual(yield* number("select count(*)::int from @sessions where last_accessed_at > created_at"), 1)
+      yield* b.locks.tryAcquire("job")
+    })
+  )
+})
 
 describe("limits", () => {
   test(

@@ -11,14 +11,17 @@ import * as Names from "../src/internal/Names.ts"
 import * as PgSessionMigrations from "../src/PgSessionMigrations.ts"
 import type { SchemaOptions } from "../src/PgSessionMigrations.ts"
 import {
+  acquired,
+  anAcquisition,
   aRotation,
   attribute,
   aWrite,
   created,
   hour,
+  newLock,
   newUser,
   schemaLayer,
-  storageOn
+  storagesOn
 } from "./support/StorageFixture.ts"
 import { databaseUrl } from "./support/TestDatabase.ts"
 
@@ -64,6 +67,12 @@ const describeSchema = (names: Names.Names) =>
            left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
          where n.nspname = $1 and c.relkind = 'r' and a.attnum > 0
        union all
+       select 'constraint', c.conname, c.contype::text, c.confdeltype::text, pg_get_constraintdef(c.oid)
+         from pg_constraint c join pg_namespace n on n.oid = c.connamespace where n.nspname = $1 and c.contype <> 'n'
+       union all
+       select 'sequence', s.sequencename, s.data_type::text, s.cache_size::text, concat(s.cycle, s.last_value)
+         from pg_sequences s where s.schemaname = $1
+       union all
        select 'function', p.proname, p.provolatile::text, p.prosecdef::text, pg_get_functiondef(p.oid)
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1
        order by 1, 2`,
@@ -83,23 +92,36 @@ const applyScript = (script: string) =>
     )
   )
 
-const everyOperation = (options: SchemaOptions, prepare: boolean) =>
+const everyOperation = (options: SchemaOptions, prepare: boolean, url = databaseUrl) =>
   Effect.gen(function* () {
     const names = Names.make(options.schemaName ?? "public", options.tablePrefix ?? "")
-    const storage = yield* storageOn(names, { prepare })
+    const { locks, storage } = yield* storagesOn(names, { prepare, url })
     const userId = newUser()
     const row = yield* created(storage, { userId, attributes: [attribute("a", "ä\u0000\ud800")] })
     assert.deepStrictEqual((yield* storage.load([row.key])).rows, [row])
     const { outcomes } = yield* storage.write([aWrite(row, { set: [attribute("b", 1, hour)] })])
     assert.strictEqual(outcomes[0]?._tag, "Accepted")
     const rotation = yield* storage.rotate(aRotation(row))
-    assert.strictEqual(rotation._tag, "Rotated")
+    const rotated = rotation._tag === "Rotated" ? rotation.row : assert.fail(rotation._tag)
     assert.strictEqual((yield* storage.touch([{ key: row.key, age: 0 }])).touched.length, 1)
     assert.strictEqual((yield* storage.deleteAttribute(userId, "b")).changed.length, 1)
     assert.strictEqual((yield* storage.list(userId)).rows.length, 1)
     assert.strictEqual((yield* storage.revalidate([row.key])).sessions[0]?.version, 4n)
     assert.strictEqual((yield* storage.sweep({ after: undefined, limit: 10 }))._tag, "Swept")
+
+    const lock = newLock()
+    const lease = yield* acquired(locks, lock, { session: row.key, node: "ä 🙂" })
+    const fenced = yield* storage.write([aWrite(row, { fence: lease, proof: rotated.secretHash })])
+    assert.strictEqual(fenced.outcomes[0]?._tag, "Accepted")
+    assert.strictEqual((yield* locks.acquire(anAcquisition(lock, { session: row.key, queue: "wait" })))._tag, "Held")
+    assert.strictEqual((yield* locks.extend({ ...lease, leaseTime: 2 * hour }))._tag, "Extended")
+    yield* locks.leave(lock, "a")
+    assert.isTrue((yield* locks.release(lock, lease.owner)).released)
+    assert.strictEqual((yield* locks.sweep({ unusedFor: 0, limit: 10 })).removed, 1)
+
+    yield* acquired(locks, lock, { session: row.key })
     assert.deepStrictEqual((yield* storage.delete({ _tag: "User", userId, except: undefined })).keys, [row.key])
+    assert.strictEqual((yield* locks.sweep({ unusedFor: 0, limit: 10 })).removed, 0)
   })
 
 it("the script in the documentation is the one for the defaults", () => {
@@ -138,7 +160,10 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
         const rows = yield* sql.unsafe(
           `select migration_id, name from ${Names.make(schemaName, "").migrations} order by 1`
         ).values
-        assert.deepStrictEqual(rows, [[1, "create_sessions"]])
+        assert.deepStrictEqual(rows, [
+          [1, "create_sessions"],
+          [2, "create_session_locks"]
+        ])
       }
     })
   )
@@ -175,6 +200,10 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
       yield* sql.unsafe(`alter table ${names.sessions} drop column attribute_bytes`)
       yield* sql.unsafe(`drop function ${names.qualified("session_rotate")}`)
       yield* sql.unsafe(`drop table ${names.beats}`)
+      yield* sql.unsafe(`drop sequence ${names.lockTokens}`)
+      yield* sql.unsafe(`drop index ${names.qualified("session_locks_key_idx")}`)
+      yield* sql.unsafe(`alter table ${names.locks} drop column ends`)
+      yield* sql.unsafe(`drop function ${names.qualified("session_lock_release")}`)
       const missing = yield* missingOf(PgSessionMigrations.verify(options))
       assert.deepStrictEqual(
         missing.map((part) => part.replace(/\(.*/, "")),
@@ -182,7 +211,11 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
           `column "${schemaName}"."p_sessions"."attribute_bytes"`,
           `index "${schemaName}"."p_sessions_group_id_idx"`,
           `table "${schemaName}"."p_session_beats"`,
-          `function "${schemaName}"."p_session_rotate"`
+          `function "${schemaName}"."p_session_rotate"`,
+          `column "${schemaName}"."p_session_locks"."ends"`,
+          `index "${schemaName}"."p_session_locks_key_idx"`,
+          `sequence "${schemaName}"."p_session_lock_tokens"`,
+          `function "${schemaName}"."p_session_lock_release"`
         ]
       )
     })
@@ -195,9 +228,11 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
       const names = Names.make(options.schemaName, "")
       yield* PgSessionMigrations.run(options)
       yield* sql.unsafe(`drop function ${names.qualified("session_rotate")}`)
-      yield* sql.unsafe(`drop table ${names.beats}`)
+      yield* sql.unsafe(`drop table ${names.beats}, ${names.locks}`)
+      yield* sql.unsafe(`drop sequence ${names.lockTokens}`)
       yield* PgSessionMigrations.run(options)
       yield* PgSessionMigrations.verify(options)
+      yield* everyOperation(options, true)
     })
   )
 
@@ -240,9 +275,13 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
         // Even without any right to the schema the check itself works.
         yield* onOwnPool(PgSessionMigrations.verify(options), asRole)
         yield* sql.unsafe(`grant usage on schema ${names.schema} to ${role}`)
-        yield* sql.unsafe(`grant select, insert, update, delete on ${names.sessions}, ${names.beats} to ${role}`)
+        yield* sql.unsafe(
+          `grant select, insert, update, delete on ${names.sessions}, ${names.beats}, ${names.locks} to ${role}`
+        )
+        yield* sql.unsafe(`grant usage on sequence ${names.lockTokens} to ${role}`)
         yield* onOwnPool(PgSessionMigrations.run(options), asRole)
         yield* onOwnPool(PgSessionMigrations.verify(options), asRole)
+        yield* everyOperation(options, true, asRole.url)
       })
   )
 

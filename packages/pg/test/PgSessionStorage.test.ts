@@ -11,6 +11,7 @@ import * as PgSessionMigrations from "../src/PgSessionMigrations.ts"
 import * as PgSessionStorage from "../src/PgSessionStorage.ts"
 import { EmbeddedPostgres } from "../src/testing/index.ts"
 import {
+  acquired,
   aRotation,
   aSession,
   attribute,
@@ -20,8 +21,9 @@ import {
   hour,
   newHash,
   newKey,
+  newLock,
   newUser,
-  storageOn,
+  storagesOn,
   whileLocked
 } from "./support/StorageFixture.ts"
 
@@ -326,7 +328,7 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage", (it) => 
         )
       }
       yield* PgSessionMigrations.run(options)
-      const storage = yield* storageOn(Names.make(options.schemaName, options.tablePrefix))
+      const { locks, storage } = yield* storagesOn(Names.make(options.schemaName, options.tablePrefix))
       const userId = newUser()
       const rows = yield* Effect.forEach(times(20), () =>
         created(storage, { userId, idleTimeout: hour, limit: { max: 20, onLimit: "evictOldest" } })
@@ -339,8 +341,16 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage", (it) => 
       yield* until(Math.max(...outcomes.map((outcome) => accepted(outcome).now)) + 30)
       const swept = yield* storage.sweep({ after: undefined, limit: 100 })
       assert.lengthOf(swept._tag === "Swept" ? swept.purged : [], 19)
+
+      const live = rows.filter(({ key }) => key !== oldest(rows)).toSorted((a, b) => (a.key < b.key ? -1 : 1))
+      const leases = yield* Effect.forEach(live, ({ key }) => acquired(locks, newLock(`s${key}.`), { session: key }))
+      const fenced = yield* storage.write(live.map((row, index) => aWrite(row, { fence: leases[index] })))
+      assert.isTrue(fenced.outcomes.every(({ _tag }) => _tag === "Accepted"))
       const { result } = yield* noticesOf(storage.delete({ _tag: "All" }))
       assert.lengthOf(result.keys, 20)
+      const locked = yield* sql.unsafe(`select count(*)::int from ${names.qualified("partitioned_session_locks")}`)
+        .values
+      assert.deepStrictEqual(locked, [[0]])
     })
   )
 

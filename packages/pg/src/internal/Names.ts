@@ -14,6 +14,9 @@ export interface Names {
   readonly schema: string
   readonly sessions: string
   readonly beats: string
+  readonly locks: string
+  /** The sequence that tokens are drawn from. */
+  readonly lockTokens: string
   readonly migrations: string
   /** Qualifies and quotes another name with the prefix, such as a function's or an index's table. */
   readonly qualified: (name: string) => string
@@ -38,6 +41,8 @@ export const make = (schemaName: string, tablePrefix: string): Names => {
     schema: quote(schemaName),
     sessions: qualified("sessions"),
     beats: qualified("session_beats"),
+    locks: qualified("session_locks"),
+    lockTokens: qualified("session_lock_tokens"),
     migrations: qualified("session_migrations"),
     qualified,
     unqualified,

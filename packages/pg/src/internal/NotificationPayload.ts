@@ -7,8 +7,9 @@
  *     1G<group id>             all sessions of a group
  *     1A                       all sessions
  *     1B<nonce>                a beat
+ *     1L<node>\n<lock>         a permit of the lock is free, and kept for the node
  *
- * The statements write payloads in SQL (see `sql/Text.ts`); this module reads
+ * The statements write payloads in SQL (see `sql/Text.ts` and `sql/LockFunctions.ts`); this module reads
  * them. Anybody who may connect to the database can send anything, so `parse`
  * never throws, and whatever is odd is `Unreadable` as a whole.
  *
@@ -17,7 +18,7 @@
  * read as `All`: what is in memory is dropped, and nothing is missed.
  */
 import { isStorableName } from "@effect-pg-session/core"
-import type { Change, ChangeKind, GroupId, Notice, SessionKey, UserId } from "@effect-pg-session/core"
+import type { Change, ChangeKind, GroupId, LockKey, Notice, SessionKey, UserId } from "@effect-pg-session/core"
 
 /** PostgreSQL refuses payloads of 8 000 bytes and more. */
 export const maxPayloadBytes = 7999
@@ -35,6 +36,8 @@ export const groupHead = "1G"
 export const allPayload = "1A"
 /** The head of a beat. */
 export const beatHead = "1B"
+/** The head of a payload about a lock. */
+export const lockHead = "1L"
 
 /** How a change begins, by its kind. */
 export const letterOf = {
@@ -57,6 +60,8 @@ const unreadable: Notice = { _tag: "Unreadable" }
 const all: Notice = { _tag: "All" }
 const otherFormat = /^[02-9]/
 const maxVersion = 2n ** 63n - 1n
+const maxLockLength = 278
+const maxNodeLength = 96
 const noncePattern = /^[\x21-\x7e]{1,128}$/
 const changePattern = /^([URDXE])([A-Za-z0-9_-]{21}[AQgw])(?:(-)|([1-9][0-9]{0,18}))$/
 
@@ -74,6 +79,8 @@ export const parse = (payload: string): Notice => {
       return rest === "" ? all : unreadable
     case beatHead:
       return noncePattern.test(rest) ? { _tag: "Beat", nonce: rest } : unreadable
+    case lockHead:
+      return parseLock(rest)
     default:
       return otherFormat.test(payload) ? all : unreadable
   }
@@ -92,6 +99,8 @@ export const encode = (notice: Exclude<Notice, { readonly _tag: "Unreadable" }>)
       return allPayload
     case "Beat":
       return beatHead + notice.nonce
+    case "LockFreed":
+      return `${lockHead}${notice.node}\n${notice.lock}`
   }
 }
 
@@ -119,6 +128,18 @@ const parseChange = (item: string): Change | undefined => {
   return version > 0n && version <= maxVersion ? { key, kind, version } : undefined
 }
 
+const parseLock = (text: string): Notice => {
+  // A node's name has no line break, a lock's may have.
+  const end = text.indexOf("\n")
+  const node = text.slice(0, Math.max(end, 0))
+  const lock = text.slice(end + 1)
+  return isNode(node) && isLock(lock) ? { _tag: "LockFreed", lock, node } : unreadable
+}
+
+const isNode = (text: string): boolean =>
+  text.length > 0 && text.length <= maxNodeLength && text.isWellFormed() && !/\p{Cc}/u.test(text)
+const isLock = (text: string): text is LockKey =>
+  text.length > 0 && text.length <= maxLockLength && text.isWellFormed() && !text.includes("\u0000")
 const isKey = (text: string | undefined): text is SessionKey => text !== undefined
 const isUserId = (text: string): text is UserId => isStorableName(text)
 const isGroupId = (text: string): text is GroupId => isStorableName(text)

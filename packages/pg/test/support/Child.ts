@@ -1,4 +1,4 @@
-/** Starts `nodeProcess.ts` and talks to it. */
+/** Starts `nodeProcess.ts`, or another program of its kind, and talks to it. */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -9,15 +9,20 @@ const Answer = Schema.fromJsonString(
   Schema.Struct({
     ready: Schema.optional(Schema.Boolean),
     token: Schema.optional(Schema.String),
+    late: Schema.optional(Schema.String),
+    ended: Schema.optional(Schema.String),
     version: Schema.optional(Schema.Int)
   })
 )
 
 /** A node in another process; it is killed when the scope closes. */
-export const child = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>) {
+export const child = Effect.fnUntraced(function* (
+  env: Readonly<Record<string, string>>,
+  program: "nodeProcess" | "lockProcess" = "nodeProcess"
+) {
   const running = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      spawn(process.execPath, ["--conditions=@effect-pg-session/source", `${import.meta.dirname}/nodeProcess.ts`], {
+      spawn(process.execPath, ["--conditions=@effect-pg-session/source", `${import.meta.dirname}/${program}.ts`], {
         env: { ...process.env, NO_COLOR: "1", ...env },
         stdio: ["pipe", "pipe", "pipe"]
       })

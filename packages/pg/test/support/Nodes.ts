@@ -1,5 +1,13 @@
 /** Nodes as an application has them: whole `PgSession` layers, several on one schema of the test's own. */
-import { SessionAttribute, type SessionKey, type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
+import {
+  type LockService,
+  SessionAttribute,
+  type SessionKey,
+  SessionLocks,
+  type Sessions,
+  SessionStore,
+  UserId
+} from "@effect-pg-session/core"
 import { PgClient } from "@effect/sql-pg"
 import { it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
@@ -25,15 +33,20 @@ export const quiet = { touch: false } as const
 
 /** A node, and the end of it. */
 export interface Node extends Sessions {
+  readonly locks: LockService
   /** Closes the layer's scope. */
   readonly close: Effect.Effect<void>
 }
 
-/** Builds a layer with the store, by itself, in a scope below the current one. */
-export const build = Effect.fnUntraced(function* <E, R>(layer: Layer.Layer<SessionStore, E, R>) {
+/** Builds a layer with the store and the locks, by itself, in a scope below the current one. */
+export const build = Effect.fnUntraced(function* <E, R>(layer: Layer.Layer<SessionStore | SessionLocks, E, R>) {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const context = yield* Layer.buildWithMemoMap(layer, Layer.makeMemoMapUnsafe(), scope)
-  return { ...Context.get(context, SessionStore), close: Scope.close(scope, Exit.void) } satisfies Node
+  return {
+    ...Context.get(context, SessionStore),
+    locks: Context.get(context, SessionLocks),
+    close: Scope.close(scope, Exit.void)
+  } satisfies Node
 })
 
 /** A node on the test's schema. */

@@ -6,6 +6,7 @@
  */
 import type { Names } from "../Names.ts"
 import * as Functions from "./Functions.ts"
+import * as LockFunctions from "./LockFunctions.ts"
 
 /** A step of the schema, once published never changed; what a step adds must be in {@link expected}. */
 export interface Migration {
@@ -37,6 +38,23 @@ const beatColumns: ReadonlyArray<readonly [name: string, definition: string]> = 
   ["beat_at", "timestamptz not null"]
 ]
 
+/**
+ * A lock is one row for as long as it is used now and then. Its permits are the positions of the four arrays: who has or had
+ * it, on which node, by which token, and when that ended or ends. No index has any of them, so that updates are HOT.
+ */
+const lockColumns = (sessions: string): typeof sessionColumns => [
+  ["name", 'text collate "C" primary key'],
+  ["session_key", `text collate "C" references ${sessions} (key) on delete cascade`],
+  ["owners", "text[] not null default '{}'"],
+  ["nodes", "text[] not null default '{}'"],
+  ["tokens", "bigint[] not null default '{}'"],
+  ["ends", "timestamptz[] not null default '{}'"],
+  ["queue", "text[] not null default '{}'"]
+]
+
+/** The index by which the end of a session finds the locks that are tied to it: name without prefix. */
+const lockIndex = "session_locks_key_idx"
+
 /** Indexes of `sessions`: name without prefix, and the rest of the definition. */
 const indexes: ReadonlyArray<readonly [name: string, definition: string]> = [
   ["sessions_user_id_idx", "(user_id) where user_id is not null"],
@@ -63,6 +81,17 @@ export const migrations: ReadonlyArray<Migration> = [
       Functions.create(names),
       Functions.rotate(names)
     ]
+  },
+  {
+    id: 2,
+    name: "create_session_locks",
+    statements: (names) => [
+      table(names.locks, lockColumns(names.sessions), 50),
+      `create index if not exists ${names.unqualified(lockIndex)} on ${names.locks} (session_key) where session_key is not null`,
+      // Tokens grow in the order of the grants: a cache of more than one would hand them out in blocks.
+      `create sequence if not exists ${names.lockTokens} as bigint no cycle cache 1`,
+      ...LockFunctions.all.map(({ definition }) => definition(names))
+    ]
   }
 ]
 
@@ -72,7 +101,7 @@ export const createSchema = (names: Names): string => `create schema if not exis
 /** Something that must be in the database. */
 export type Part =
   | { readonly kind: "schema" }
-  | { readonly kind: "table" | "index"; readonly name: string }
+  | { readonly kind: "table" | "index" | "sequence"; readonly name: string }
   | { readonly kind: "column"; readonly table: string; readonly name: string }
   | { readonly kind: "function"; readonly name: string; readonly types: string }
 
@@ -85,7 +114,12 @@ export const expected: ReadonlyArray<Part> = [
   { kind: "table", name: "session_beats" },
   ...beatColumns.map(([name]) => ({ kind: "column", table: "session_beats", name }) as const),
   { kind: "function", name: Functions.createName, types: Functions.createTypes },
-  { kind: "function", name: Functions.rotateName, types: Functions.rotateTypes }
+  { kind: "function", name: Functions.rotateName, types: Functions.rotateTypes },
+  { kind: "table", name: "session_locks" },
+  ...lockColumns("").map(([name]) => ({ kind: "column", table: "session_locks", name }) as const),
+  { kind: "index", name: lockIndex },
+  { kind: "sequence", name: "session_lock_tokens" },
+  ...LockFunctions.all.map(({ name, types }) => ({ kind: "function", name, types }) as const)
 ]
 
 /**
@@ -101,6 +135,8 @@ where not case p.value ->> 'kind'
     where c.relnamespace = n.oid and c.relname = p.value ->> 'name' and c.relkind in ('r', 'p'))
   when 'index' then exists (select 1 from pg_catalog.pg_class c
     where c.relnamespace = n.oid and c.relname = p.value ->> 'name' and c.relkind in ('i', 'I'))
+  when 'sequence' then exists (select 1 from pg_catalog.pg_class c
+    where c.relnamespace = n.oid and c.relname = p.value ->> 'name' and c.relkind = 'S')
   when 'column' then exists (select 1 from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid
     where c.relnamespace = n.oid and c.relname = p.value ->> 'table' and a.attname = p.value ->> 'name'
       and a.attnum > 0 and not a.attisdropped)

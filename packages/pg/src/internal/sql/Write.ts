@@ -7,6 +7,12 @@
  * the statement's snapshot may hold an older one: every check and every new value
  * is therefore computed from `locked`, and the update finds its row by the key
  * alone. Notifications come last, and only for what was updated.
+ *
+ * Where a request has a fence, the rows of the locks are locked after those of the sessions, in the order of their
+ * names, by `for share`: a grant needs the row for itself, so that it has either been committed, and its token is seen
+ * whatever the snapshot holds, or waits until the write is committed. The sessions that these locks are tied to are
+ * locked along with the others, or their end, which locks the same rows in another order, could wait for this statement
+ * while this one waits for it.
  */
 import type { Answer, WriteOutcome, WriteRequest } from "@effect-pg-session/core"
 import type { Parameter, Row } from "../Database.ts"
@@ -35,18 +41,33 @@ import {
 /** What is done about a row that somebody else has locked: wait for it, or leave it and answer 'L'. */
 export type Locked = "wait" | "skip"
 
-/** Takes `$1`, the requests as a JSON array (see {@link parameters}), and `$2`, their keys as a `text[]`. */
-export const sql = (names: Names, locked: Locked): string =>
+/** The statement, and the one for requests of which some have a fence. */
+export const sqls = (names: Names, locked: Locked) => ({
+  plain: sql(names, locked, false),
+  fenced: sql(names, locked, true)
+})
+
+/** Which of the two is needed. */
+export const choose = (texts: ReturnType<typeof sqls>, requests: ReadonlyArray<WriteRequest>): string =>
+  isFenced(requests) ? texts.fenced : texts.plain
+
+const isFenced = (requests: ReadonlyArray<WriteRequest>): boolean => requests.some(({ fence }) => fence !== undefined)
+
+/**
+ * Takes `$1`, the requests as a JSON array (see {@link parameters}), `$2`, their keys as a `text[]`, and, fenced, `$3`,
+ * their locks as a `text[]`.
+ */
+const sql = (names: Names, locked: Locked, fenced: boolean): string =>
   `with input as materialized (
   select i.* from jsonb_to_recordset($1::text::jsonb) as i(
     ord int, key text, proof text, base bigint, version bigint, expected jsonb,
     names text[], set jsonb, bytes int, expiring bool, regroup bool, "group" text,
-    lifetime float8, reidle bool, idle float8, notify bool, max_bytes float8)
+    lifetime float8, reidle bool, idle float8, notify bool, max_bytes float8${fenced ? ", fence text, token text" : ""})
 ), locked as materialized (
-  select s.* from ${names.sessions} s where s.key = any($2::text[]) order by s.key for no key update${locked === "skip" ? " skip locked" : ""}
-), clock as materialized (
+  select s.* from ${names.sessions} s where s.key = any(${fenced && locked === "wait" ? keysWithTied(names) : "$2::text[]"}) order by s.key for no key update${locked === "skip" ? " skip locked" : ""}
+), ${fenced ? fences(names, locked) : ""}clock as materialized (
   select t.at, ${milliseconds("t.at")} as ms
-  from (select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0) t
+  from (select ${lateClock} as at from (select ${fenced ? "(select count(*) from fences) + " : ""}count(*) as held from locked) l where l.held >= 0) t
 ), based as materialized (
   select l.*, c.at, c.ms,
     case when l.attributes_expire_at <= c.at then ${lastingAttributes("l.attributes", "c.ms")} else l.attributes end as base,
@@ -54,7 +75,7 @@ export const sql = (names: Names, locked: Locked): string =>
   from locked l cross join clock c
 ), changed as materialized (
   select i.ord, i.key as wanted, i.proof, i.base as caller_version, i.version as expected_version, i.expected, i.max_bytes,
-    i.notify, i.expiring, i.lifetime is not null or i.reidle or i.regroup as beyond_attributes, l.*,
+    i.notify, i.expiring, i.lifetime is not null or i.reidle or i.regroup as beyond_attributes, l.*,${fenced ? " i.fence, i.token," : ""}
     case when i.regroup then i."group" else l.group_id end as new_group_id,
     case when i.lifetime is null then l.expires_at else l.at + ${interval("i.lifetime")} end as new_expires_at,
     case when i.reidle then ${interval("i.idle")} else l.idle_timeout end as new_idle_timeout,
@@ -73,7 +94,7 @@ export const sql = (names: Names, locked: Locked): string =>
           : ""
       }
       when n.key is null or not ${isLive("n", "n.at")} or ${isProven("n", "n.proof", "n.at")} is not true then 'G'
-      when n.expected_version <> n.version then 'V'
+      ${fenced ? fenceVerdicts(names, locked) : ""}when n.expected_version <> n.version then 'V'
       when m.name is not null then 'A'
       when n.new_bytes > n.max_bytes then 'B'
       else 'K'
@@ -122,6 +143,35 @@ left join lateral (
 ) r on k.outcome in ('V', 'A') or (k.applied and not k.known)
 cross join told t where t.payloads >= 0`
 
+/**
+ * The locks, so that a plan for these very locks looks no cheaper than the one for any: PostgreSQL would plan the statement
+ * anew each time, which takes longer than to run it.
+ */
+const anyLock = "any(array(select unnest($3::text[])))"
+
+/** The keys, and those of the sessions that the locks are tied to, which never changes. */
+const keysWithTied = (names: Names): string =>
+  `$2::text[] || array(select l.session_key from ${names.locks} l where l.name = ${anyLock} and l.session_key is not null)`
+
+/** The locks, once the sessions are locked. */
+const fences = (names: Names, locked: Locked): string => `fences as materialized (
+  select l.name, l.tokens from ${names.locks} l
+  where l.name = ${anyLock} and (select count(*) from locked) >= 0
+  order by l.name for share${locked === "skip" ? " skip locked" : ""}
+), `
+
+/** Refused, unless the token is the lock's or one of its permits'; as text, so that no token can spoil the statement. */
+const fenceVerdicts = (names: Names, locked: Locked): string =>
+  `${
+    locked === "skip"
+      ? `when n.fence is not null and not exists (select 1 from fences f where f.name = n.fence)
+        and exists (select 1 from ${names.locks} l where l.name = n.fence) then 'L'
+      `
+      : ""
+  }when n.fence is not null
+        and not exists (select 1 from fences f where f.name = n.fence and n.token = any(f.tokens::text[])) then 'F'
+      `
+
 /** A column of the row as it now stands: the new value where the change was applied. */
 function currentColumn(column: string): string {
   switch (column) {
@@ -141,7 +191,8 @@ function currentColumn(column: string): string {
 
 export const parameters = (requests: ReadonlyArray<WriteRequest>): ReadonlyArray<Parameter> => [
   `[${requests.map(encode).join(",")}]`,
-  textArray(requests.map((request) => request.key))
+  textArray(requests.map((request) => request.key)),
+  ...(isFenced(requests) ? [textArray(requests.flatMap(({ fence }) => (fence === undefined ? [] : [fence.lock])))] : [])
 ]
 
 const encode = (request: WriteRequest, ord: number): string => {
@@ -165,7 +216,9 @@ const encode = (request: WriteRequest, ord: number): string => {
     reidle: request.idleTimeout !== undefined,
     idle: request.idleTimeout === undefined || request.idleTimeout === null ? undefined : duration(request.idleTimeout),
     notify: request.notify,
-    max_bytes: Number.isFinite(request.maxBytes) ? request.maxBytes : undefined
+    max_bytes: Number.isFinite(request.maxBytes) ? request.maxBytes : undefined,
+    fence: request.fence?.lock,
+    token: request.fence === undefined ? undefined : String(request.fence.token)
   })
   return names.length === 0 ? fields : `${fields.slice(0, -1)},"set":${set}}`
 }
@@ -206,6 +259,8 @@ const outcome = (row: Row, now: number): WriteOutcome => {
       }
     case "G":
       return { _tag: "Gone" }
+    case "F":
+      return { _tag: "Fenced" }
     case "V":
       return { _tag: "VersionMismatch", row: Columns.session(row, 7) }
     case "A":
