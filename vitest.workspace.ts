@@ -29,6 +29,15 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           globalSetup: ["test/support/globalSetup.ts"]
         }
+      },
+      {
+        extends: true,
+        test: {
+          name: "http",
+          root: "packages/http",
+          include: ["test/**/*.test.ts"],
+          globalSetup: ["test/support/globalSetup.ts"]
+        }
       }
     ]
   }

@@ -1,0 +1,211 @@
+/**
+ * The current session of one request: what was presented, what was read, and what
+ * the response has to say about the cookie. The operations are in
+ * `SessionOperations.ts`; this is the state that they share.
+ */
+import type { Session, SessionId, Sessions } from "@effect-pg-session/core"
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
+import type { SessionCondition } from "../CurrentSession.ts"
+import type { PresentedCookie, SessionCookies } from "../SessionCookie.ts"
+import type { SessionUnavailable } from "../SessionHttpError.ts"
+import { answerWith } from "./StoreErrors.ts"
+
+/** What a layer resolves once for all its requests. */
+export interface Environment {
+  readonly store: Sessions
+  readonly cookies: SessionCookies
+  readonly clock: Clock.Clock
+}
+
+/** What the response has to do about the cookie. */
+export type CookieChange =
+  /** Nothing. */
+  | "none"
+  /** The session is a new one. */
+  | "begin"
+  /** The session has a new id. */
+  | "issue"
+  /** The same id, with a new version, age or signature. */
+  | "renew"
+  | "clear"
+
+type Found = Exit.Exit<Option.Option<Session>, SessionUnavailable>
+
+const none: Found = Exit.succeed(Option.none())
+
+export class RequestSession {
+  readonly environment: Environment
+  /** What must still hold after an authoritative read. */
+  readonly conditions: Array<SessionCondition> = []
+  change: CookieChange = "none"
+  /** Whether somebody asked for the session, so that the response depends on the cookie. */
+  asked = false
+  /** Whether the response is on its way, and with it the last chance to set the cookie. */
+  sent = false
+  private readonly header: () => string | undefined
+  /** Called once for a cookie that may not be looked up. */
+  private readonly onRefused: () => void
+  private decoded: Result.Result<PresentedCookie | undefined, unknown> | undefined = undefined
+  private settled: Found | undefined = undefined
+  private loading: Deferred.Deferred<void> | undefined = undefined
+  private guests: Semaphore.Semaphore | undefined = undefined
+
+  constructor(environment: Environment, header: () => string | undefined, onRefused: () => void) {
+    this.environment = environment
+    this.header = header
+    this.onRefused = onRefused
+  }
+
+  get now(): number {
+    return this.environment.clock.currentTimeMillisUnsafe()
+  }
+
+  /** The verified cookie; `undefined` where there is none that may be looked up. */
+  private presented(): PresentedCookie | undefined {
+    this.asked = true
+    if (this.decoded === undefined) {
+      this.decoded = this.environment.cookies.decode(this.header(), this.now)
+      if (Result.isFailure(this.decoded)) this.onRefused()
+    }
+    return Result.isSuccess(this.decoded) ? this.decoded.success : undefined
+  }
+
+  /** Whether the browser holds a cookie of the name, be it worth something or not. */
+  get hasCookie(): boolean {
+    this.presented()
+    return this.decoded !== undefined && (Result.isFailure(this.decoded) || this.decoded.success !== undefined)
+  }
+
+  /** The session as this request last saw it. */
+  get known(): Session | undefined {
+    return this.settled !== undefined && Exit.isSuccess(this.settled)
+      ? Option.getOrUndefined(this.settled.value)
+      : undefined
+  }
+
+  /** The id to act on: the session's that was read, or else the one that was presented. */
+  get id(): SessionId | undefined {
+    return this.settled !== undefined && Exit.isSuccess(this.settled) ? this.known?.id : this.presented()?.id
+  }
+
+  /** The session, read once. */
+  get load(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
+    return Effect.suspend(() => this.read())
+  }
+
+  private read(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
+    if (this.settled !== undefined) return this.settled
+    // Whoever was loading may have been interrupted: then somebody else does it.
+    if (this.loading !== undefined) return Effect.flatMap(Deferred.await(this.loading), () => this.load)
+    const presented = this.presented()
+    if (presented === undefined) return this.settle(none)
+    const { minVersion } = presented
+    const done = Deferred.makeUnsafe<void>()
+    this.loading = done
+    return this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion }).pipe(
+      Effect.catch(answerWith),
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          this.loading = undefined
+          // A login may have come in between, and then knows better.
+          if (this.settled === undefined && !Exit.hasInterrupts(exit)) {
+            this.settled = exit
+            if (presented.renew !== undefined && this.known !== undefined) this.renew()
+          }
+          Deferred.doneUnsafe(done, Exit.void)
+        })
+      ),
+      Effect.flatMap((found) => this.settled ?? Exit.succeed(found))
+    )
+  }
+
+  /** The session from the database, now. */
+  get reload(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
+    return Effect.suspend(() => {
+      const { id } = this
+      if (id === undefined) return this.load
+      return this.environment.store.find(id, { refresh: true }).pipe(
+        Effect.catch(answerWith),
+        Effect.flatMap((found) => this.settle(Exit.succeed(found)))
+      )
+    })
+  }
+
+  private settle(found: Found): Found {
+    this.settled = found
+    return found
+  }
+
+  private renew(): void {
+    if (this.change === "none") this.change = "renew"
+  }
+
+  /** The session is a new one, or has another id now. */
+  issued(session: Session, change: "begin" | "issue"): Session {
+    this.settle(Exit.succeed(Option.some(session)))
+    // Of a session that this request has begun nobody else can have the id.
+    if (this.change !== "begin" || change === "begin") this.change = change
+    return session
+  }
+
+  /** A newer state of the session, unless the request has moved on to another session or id meanwhile. */
+  written(session: Session): Session {
+    const { known } = this
+    if (this.settled !== undefined && known === undefined && Exit.isSuccess(this.settled)) return session
+    if (known !== undefined && (!sameId(known, session) || known.version > session.version)) return session
+    this.settle(Exit.succeed(Option.some(session)))
+    if (this.environment.cookies.settings.readYourWrites) this.renew()
+    return session
+  }
+
+  /** The session is no more; the cookie is kept. */
+  gone(): void {
+    this.settle(none)
+    if (this.change !== "clear") this.change = "none"
+  }
+
+  /** The session was ended on demand. */
+  ended(): void {
+    this.gone()
+    this.change = this.hasCookie ? "clear" : "none"
+  }
+
+  /** One at a time, so that a request begins one guest's session at most. */
+  oneGuest<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      this.guests ??= Semaphore.makeUnsafe(1)
+      return this.guests.withPermit(effect)
+    })
+  }
+
+  /**
+   * For what changes the cookie: dies when the response is on its way, before and after. Once begun it is not interrupted,
+   * because the response must not leave without the new id when the old one is worthless.
+   */
+  beforeResponse<A, E, R>(operation: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    const tooLate = Effect.suspend(() =>
+      this.sent
+        ? Effect.die(
+            new Error(
+              `CurrentSession.${operation} came after the response's headers, so the cookie cannot be sent any more: call it before the handler answers, not in the body of a stream or in a fiber that outlives the handler`
+            )
+          )
+        : Effect.void
+    )
+    return Effect.uninterruptible(
+      Effect.andThen(
+        tooLate,
+        Effect.tap(effect, () => tooLate)
+      )
+    )
+  }
+}
+
+const sameId = (left: Session, right: Session): boolean => Redacted.value(left.id) === Redacted.value(right.id)
