@@ -356,6 +356,125 @@ begin
 end
 $session$;
 
+create or replace function "public"."session_write"(
+  p_wait boolean, p_key text, p_proof text, p_base bigint, p_version bigint, p_expected jsonb, p_names text[], p_set jsonb,
+  p_bytes int, p_expiring boolean, p_regroup boolean, p_group text, p_lifetime float8, p_reidle boolean, p_idle float8,
+  p_notify boolean, p_max_bytes float8,
+  out at float8, out outcome text, out version text, out mismatched text, out actual text, out bytes int,
+  out session "public"."sessions"
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_row "public"."sessions";
+  v_new "public"."sessions";
+  v_now timestamptz;
+  v_base jsonb;
+  v_name text;
+  v_actual bigint;
+  v_entry jsonb;
+  v_version text;
+begin
+  if p_wait then
+    select s.* into v_row from "public"."sessions" s where s.key = p_key for no key update;
+  else
+    select s.* into v_row from "public"."sessions" s where s.key = p_key for no key update skip locked;
+  end if;
+  if v_row.key is null then
+    at := round(date_part('epoch', date_trunc('milliseconds', clock_timestamp())) * 1000);
+    -- There, but not locked: somebody holds it, or has just deleted it.
+    outcome := case when not p_wait and exists (select 1 from "public"."sessions" s where s.key = p_key) then 'L' else 'G' end;
+    return;
+  end if;
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  at := round(date_part('epoch', v_now) * 1000);
+  if not (v_row.expires_at > v_now and (v_row.idle_timeout is null or v_row.last_accessed_at + v_row.idle_timeout > v_now)) or (v_row.secret_hash = p_proof or (v_row.former_hash = p_proof and v_row.former_until > v_now)) is not true then
+    outcome := 'G';
+    return;
+  end if;
+  if p_version <> v_row.version then
+    outcome := 'V';
+    session := v_row;
+    return;
+  end if;
+  for i in 0 .. coalesce(jsonb_array_length(p_expected), 0) - 1 loop
+    v_name := p_expected -> i ->> 0;
+    v_actual := case when coalesce((v_row.attributes -> v_name ->> 'e')::float8 > at, true)
+      then coalesce((v_row.attributes -> v_name ->> 'n')::bigint, 0) else 0 end;
+    if v_actual <> (p_expected -> i ->> 1)::bigint then
+      outcome := 'A';
+      mismatched := v_name;
+      actual := v_actual::text;
+      session := v_row;
+      return;
+    end if;
+  end loop;
+  v_new := v_row;
+  v_version := (v_row.version + 1)::text;
+  v_base := v_row.attributes;
+  if v_row.attributes_expire_at <= v_now then
+    v_base := (select coalesce(jsonb_object_agg(a.key, a.value), '{}') from jsonb_each(v_row.attributes) a where coalesce((a.value ->> 'e')::float8 > at, true));
+    v_new.attributes_expire_at := null;
+    v_new.attribute_bytes := (select coalesce(sum(octet_length(a.key) + octet_length(a.value ->> 'v')), 0)::int from jsonb_each(v_base) a);
+  end if;
+  if p_names is not null then
+    -- One by one, in expressions that need no executor.
+    v_new.attribute_bytes := v_new.attribute_bytes + p_bytes;
+    foreach v_name in array p_names loop
+      v_entry := v_base -> v_name;
+      if v_entry is not null then
+        v_new.attribute_bytes := v_new.attribute_bytes - octet_length(v_name) - octet_length(v_entry ->> 'v');
+      end if;
+    end loop;
+    v_base := v_base - p_names;
+    foreach v_name in array p_names loop
+      v_entry := p_set -> v_name;
+      if v_entry is not null then
+        v_entry := case when v_entry ? 't'
+          then jsonb_build_object('v', v_entry -> 'v', 'n', v_version, 'e', (at + (v_entry ->> 't')::float8)::bigint)
+          else jsonb_build_object('v', v_entry -> 'v', 'n', v_version) end;
+        v_base := v_base || jsonb_build_object(v_name, v_entry);
+      end if;
+    end loop;
+  end if;
+  if v_new.attribute_bytes > p_max_bytes then
+    outcome := 'B';
+    bytes := v_new.attribute_bytes;
+    return;
+  end if;
+  v_new.attributes := v_base;
+  v_new.version := v_row.version + 1;
+  if p_expiring or v_row.attributes_expire_at is not null then
+    v_new.attributes_expire_at := (select to_timestamp(min((a.value ->> 'e')::float8) / 1000) from jsonb_each(v_base) a);
+  end if;
+  v_new.last_accessed_at := greatest(v_row.last_accessed_at, v_now);
+  if p_regroup then v_new.group_id := p_group; end if;
+  if p_lifetime is not null then v_new.expires_at := v_now + p_lifetime * interval '1 millisecond'; end if;
+  if p_reidle then v_new.idle_timeout := p_idle * interval '1 millisecond'; end if;
+  update "public"."sessions" s set
+    version = v_new.version,
+    last_accessed_at = v_new.last_accessed_at,
+    group_id = v_new.group_id,
+    expires_at = v_new.expires_at,
+    idle_timeout = v_new.idle_timeout,
+    attributes = v_new.attributes,
+    attribute_bytes = v_new.attribute_bytes,
+    attributes_expire_at = v_new.attributes_expire_at
+  where s.key = p_key;
+  if not found then
+    -- Something in the database (a trigger, a policy) kept the row from being changed.
+    outcome := 'G';
+    return;
+  end if;
+  outcome := 'K';
+  version := v_new.version::text;
+  if p_notify or v_new.expires_at < v_row.expires_at or v_new.group_id is distinct from v_row.group_id
+    or v_new.idle_timeout < v_row.idle_timeout or (v_row.idle_timeout is null and v_new.idle_timeout is not null) then
+    perform pg_notify('public.sessions', '1CU' || p_key || version);
+  end if;
+  if p_base <> v_row.version or p_lifetime is not null or p_reidle or p_regroup then session := v_new; end if;
+end
+$session$;
+
 create table if not exists "public"."session_migrations" (
   migration_id integer primary key,
   created_at timestamp with time zone not null default now(),
@@ -365,3 +484,5 @@ create table if not exists "public"."session_migrations" (
 insert into "public"."session_migrations" (migration_id, name) values (1, 'create_sessions') on conflict do nothing;
 
 insert into "public"."session_migrations" (migration_id, name) values (2, 'create_session_locks') on conflict do nothing;
+
+insert into "public"."session_migrations" (migration_id, name) values (3, 'create_session_write') on conflict do nothing;

@@ -26,8 +26,8 @@ export const make = (database: Statements): Storage => {
   const revalidate = Read.revalidateSql(names)
   const create = Create.createSql(names)
   const rotate = Create.rotateSql(names)
-  const write = Write.sqls(names, "wait")
-  const tryWrite = Write.sqls(names, "skip")
+  const write = Write.plan(names, "wait")
+  const tryWrite = Write.plan(names, "skip")
   const touch = Touch.sql(names)
   const deletes = Delete.sqls(names)
   const deleteAttribute = Delete.attributeSql(names)
@@ -57,11 +57,11 @@ export const make = (database: Statements): Storage => {
         .pipe(decodeWith("rotate the session", "Unknown", Create.decodeRotate)),
     write: (requests) =>
       database
-        .write("update the session", Write.choose(write, requests), Write.parameters(requests))
+        .write("update the session", ...write(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decode(rows, requests.length))),
     tryWrite: (requests) =>
       database
-        .write("update the session", Write.choose(tryWrite, requests), Write.parameters(requests))
+        .write("update the session", ...tryWrite(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decodeTry(rows, requests.length))),
     touch: (touches) =>
       database

@@ -4,6 +4,7 @@ import {
   sessionNotifierConformance,
   sessionStorageConformance
 } from "@effect-pg-session/core/testing"
+import { SessionKey, SessionStorage, type WriteRequest } from "@effect-pg-session/core"
 import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -46,6 +47,29 @@ const adapters = Layer.unwrap(
 ).pipe(Layer.provide(TestDatabase.layer))
 
 sessionStorageConformance("PgSessionStorage", { layer: adapters })
+
+/** Each single change goes with another one, which concerns nobody: the statement for many keeps the contract, too. */
+const inBatches = Layer.effect(
+  SessionStorage,
+  Effect.map(SessionStorage, (storage): SessionStorage["Service"] => {
+    const stranger = SessionKey.make(`${"A".repeat(21)}A`)
+    const withStranger =
+      <A extends { readonly outcomes: ReadonlyArray<unknown> }, E>(
+        write: (requests: ReadonlyArray<WriteRequest>) => Effect.Effect<A, E>
+      ) =>
+      (requests: ReadonlyArray<WriteRequest>): Effect.Effect<A, E> => {
+        const [only, ...others] = requests
+        if (only === undefined || others.length > 0) return write(requests)
+        return Effect.map(write([only, { ...only, key: stranger, fence: undefined }]), (answer) => ({
+          ...answer,
+          outcomes: answer.outcomes.slice(0, 1)
+        }))
+      }
+    return { ...storage, write: withStranger(storage.write), tryWrite: withStranger(storage.tryWrite) }
+  })
+)
+
+sessionStorageConformance("PgSessionStorage in batches", { layer: Layer.provideMerge(inBatches, adapters) })
 
 sessionLockStorageConformance("PgSessionLocks", { layer: adapters })
 

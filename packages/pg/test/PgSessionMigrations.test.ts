@@ -162,7 +162,8 @@ layer(schemaLayer, { excludeTestServices: true })("PgSessionMigrations", (it) =>
         ).values
         assert.deepStrictEqual(rows, [
           [1, "create_sessions"],
-          [2, "create_session_locks"]
+          [2, "create_session_locks"],
+          [3, "create_session_write"]
         ])
       }
     })

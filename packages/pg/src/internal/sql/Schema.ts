@@ -7,6 +7,7 @@
 import type { Names } from "../Names.ts"
 import * as Functions from "./Functions.ts"
 import * as LockFunctions from "./LockFunctions.ts"
+import * as WriteOne from "./WriteOne.ts"
 
 /** A step of the schema, once published never changed; what a step adds must be in {@link expected}. */
 export interface Migration {
@@ -92,6 +93,11 @@ export const migrations: ReadonlyArray<Migration> = [
       `create sequence if not exists ${names.lockTokens} as bigint no cycle cache 1`,
       ...LockFunctions.all.map(({ definition }) => definition(names))
     ]
+  },
+  {
+    id: 3,
+    name: "create_session_write",
+    statements: (names) => [WriteOne.write(names)]
   }
 ]
 
@@ -119,7 +125,8 @@ export const expected: ReadonlyArray<Part> = [
   ...lockColumns("").map(([name]) => ({ kind: "column", table: "session_locks", name }) as const),
   { kind: "index", name: lockIndex },
   { kind: "sequence", name: "session_lock_tokens" },
-  ...LockFunctions.all.map(({ name, types }) => ({ kind: "function", name, types }) as const)
+  ...LockFunctions.all.map(({ name, types }) => ({ kind: "function", name, types }) as const),
+  { kind: "function", name: WriteOne.writeName, types: WriteOne.writeTypes }
 ]
 
 /**
