@@ -20,11 +20,13 @@ const together = 4_096
 
 const Key = SessionAttribute.make("key", Schema.String)
 
-/** Every index of `count` operations, dealt out to so many callers, who work one after the other. */
-const dealt = (count: number, to: number): ReadonlyArray<ReadonlyArray<number>> =>
-  Array.from({ length: to }, (_, caller) =>
-    Array.from({ length: Math.floor(count / to) }, (_, i) => caller * Math.floor(count / to) + i)
+/** The sessions of `count` operations, dealt out to so many callers, each with sessions of its own. */
+const dealt = (count: number, to: number): ReadonlyArray<ReadonlyArray<number>> => {
+  const own = Math.floor(sessionCount / to)
+  return Array.from({ length: to }, (_, caller) =>
+    Array.from({ length: Math.floor(count / to) }, (_, i) => caller * own + (i % own))
   )
+}
 
 const countOf = <E, R>(
   count: number,
