@@ -36,7 +36,16 @@ export default defineConfig({
           name: "http",
           root: "packages/http",
           include: ["test/**/*.test.ts"],
-          globalSetup: ["test/support/globalSetup.ts"]
+          globalSetup: ["../pg/test/support/globalSetup.ts"]
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: "web",
+          root: "examples/web",
+          include: ["test/**/*.test.ts"],
+          globalSetup: ["../../packages/pg/test/support/globalSetup.ts"]
         }
       }
     ]

@@ -1,5 +1,5 @@
 /**
- * `npm start`: two processes that share sessions through one PostgreSQL, and what
+ * `npm run demo:terminal`: two processes that share sessions through one PostgreSQL, and what
  * happens to them, told on the terminal with measured times. Ends by itself; the
  * exit status is 0 only if everything that the story claims was true.
  *
