@@ -15,7 +15,7 @@ import { existsSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 
 const names = readdirSync(import.meta.dirname)
-  .filter((file) => file.endsWith(".ts") && file !== "run.ts")
+  .filter((file) => file.endsWith(".ts") && !["run.ts", "serve.ts"].includes(file))
   .map((file) => file.slice(0, -".ts".length))
 
 const databaseUrl = Effect.gen(function* () {

@@ -107,6 +107,17 @@ export type SecretHash = string & Brand.Brand<"SecretHash">
 export const generate = (key?: SessionKey): SessionId =>
   brandUnsafe((key ?? randomBase64Url(keyBytes)) + randomBase64Url(secretBytes))
 
+/**
+ * @internal Under this key the options of `create` may hold the id of the session: for bridges to frameworks that mint ids
+ * themselves. It must be as hard to guess as ours, and must never have been used.
+ */
+export const givenId: unique symbol = Symbol.for("@effect-pg-session/core/givenId")
+
+/** @internal Options with an id. */
+export interface WithGivenId {
+  readonly [givenId]?: SessionId | undefined
+}
+
 /** @internal Whether a token has the shape of an id; ids made by a cast may not. */
 export const isToken = (token: string): boolean => token.length === keyLength + secretLength && idRegExp.test(token)
 

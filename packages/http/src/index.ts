@@ -1,6 +1,7 @@
 export * from "./CookieSigner.ts"
 export * from "./Csrf.ts"
 export * from "./CurrentSession.ts"
+export * from "./ExpressStore.ts"
 export * from "./SessionApi.ts"
 export * from "./SessionCookie.ts"
 export * from "./SessionGuard.ts"

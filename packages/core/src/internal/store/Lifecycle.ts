@@ -15,7 +15,16 @@ import {
   SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
-import { generate, hashOfToken, isToken, keyOfToken, type SessionKey, type UserId } from "../../SessionId.ts"
+import {
+  generate,
+  givenId,
+  hashOfToken,
+  isToken,
+  keyOfToken,
+  type SessionKey,
+  type UserId,
+  type WithGivenId
+} from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions, Sessions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
@@ -75,10 +84,10 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
   const insert = (
     userId: UserId | undefined,
     lifetime: number,
-    options: CreateOptions | undefined
+    options: (CreateOptions & WithGivenId) | undefined
   ): Effect.Effect<Session, TooManySessions | EncodingError | SessionStoreUnavailable> =>
     Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
-      const id = generate()
+      const id = options?.[givenId] ?? generate()
       const token = Redacted.value(id)
       const key = keyOfToken(token)
       return registered("create the session", key, (fill) =>
@@ -110,6 +119,8 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               }
               evict(outcome.evicted)
               operations.publish({ _tag: "Created", key, userId })
+              // Somebody may have looked for a given id before there was anything.
+              if (options?.[givenId] !== undefined) cache.acknowledge(key, outcome.row.version)
               return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, id))
             }
           )

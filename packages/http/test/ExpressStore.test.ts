@@ -1,0 +1,388 @@
+/**
+ * Real Express applications with real express-session on the store, and small
+ * browsers that keep the cookie. Some on PostgreSQL, with two nodes.
+ */
+import { type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import express from "express"
+import session from "express-session"
+import { randomBytes } from "node:crypto"
+import { inject } from "vitest"
+import { PgSession } from "@effect-pg-session/pg"
+import { type ExpressStoreOptions, type ExpressStoreRuntime, toExpressStore } from "../src/index.ts"
+
+declare module "express-session" {
+  interface SessionData {
+    count: number
+    [property: string]: unknown
+  }
+}
+
+/** A gate that a handler waits at, and the test opens. */
+const gate = () => {
+  let open = () => {}
+  const opened = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { open, opened }
+}
+
+interface AppOptions {
+  readonly store?: ExpressStoreOptions
+  readonly session?: Partial<session.SessionOptions>
+  readonly routes?: ((app: express.Express) => void) | undefined
+}
+
+/** An application on a port of its own. */
+const serve = (runtime: ExpressStoreRuntime, { routes, session: settings, store }: AppOptions = {}) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly url: string; readonly close: () => void }>((resume) => {
+      const app = express()
+      app.use(
+        session({
+          secret: "a secret of the tests",
+          resave: false,
+          saveUninitialized: false,
+          store: toExpressStore(session.Store, runtime, store),
+          ...settings
+        })
+      )
+      app.get("/count", (request, response) => {
+        request.session.count = (request.session.count ?? 0) + 1
+        response.json({ count: request.session.count, id: request.sessionID })
+      })
+      app.get(
+        "/look",
+        (request, response) => void response.json(Object.assign({}, request.session, { id: request.sessionID }))
+      )
+      app.get("/nothing", (_request, response) => void response.json({}))
+      app.get("/set/:name/:value", (request, response) => {
+        request.session[request.params.name] = request.params.value
+        response.json({})
+      })
+      app.get("/unset/:name", (request, response) => {
+        delete request.session[request.params.name]
+        response.json({})
+      })
+      app.get("/login/:user", (request, response, next) => {
+        request.session.regenerate((error) => {
+          if (error) return next(error)
+          request.session["user"] = request.params.user
+          response.json({ id: request.sessionID })
+        })
+      })
+      app.get("/logout", (request, response, next) => {
+        request.session.destroy((error) => (error ? next(error) : void response.json({})))
+      })
+      routes?.(app)
+      app.use((error: unknown, _request: express.Request, response: express.Response, _next: express.NextFunction) => {
+        response.status(500).json({ error: error instanceof Error ? error.name : String(error) })
+      })
+      const server = app.listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        const port = typeof address === "object" && address !== null ? address.port : 0
+        resume(Effect.succeed({ url: `http://127.0.0.1:${port}`, close: () => server.close() }))
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  )
+
+/** Somebody who keeps the cookie. */
+const browser = (initial?: string) => {
+  let cookie = initial
+  const get = (url: string) =>
+    Effect.promise(async () => {
+      const response = await fetch(url, { headers: cookie === undefined ? {} : { cookie } })
+      const set = response.headers.getSetCookie()
+      if (set[0] !== undefined) cookie = set[0].split(";")[0]
+      const body = (await response.json()) as Readonly<Record<string, unknown>>
+      return { status: response.status, setCookie: set, body }
+    })
+  return { get, cookie: () => cookie }
+}
+
+const managed = <E>(layer: Layer.Layer<SessionStore, E>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => ManagedRuntime.make(layer)),
+    (runtime) => Effect.promise(() => runtime.dispose())
+  )
+
+const memory = Effect.suspend(() => managed(SessionStore.layerMemory()))
+
+const test = <A, E>(name: string, effect: Effect.Effect<A, E, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(effect), 30_000)
+
+describe("an application on the store", () => {
+  test(
+    "keeps what it is told, and what JSON keeps of it",
+    Effect.gen(function* () {
+      const value = { text: "ünï 🐘 \u0000", list: [1, { deep: null }], when: new Date(0), not: undefined, zero: -0 }
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) =>
+          app.get("/values", (request, response) => {
+            request.session["value"] = value
+            request.session["nothing"] = undefined
+            response.json({})
+          })
+      })
+      const { get } = browser()
+      yield* get(`${url}/values`)
+      const { body } = yield* get(`${url}/look`)
+      assert.deepEqual(body["value"], JSON.parse(JSON.stringify(value)))
+      assert.notProperty(body, "nothing")
+    })
+  )
+
+  test(
+    "counts, per browser, and removes what was deleted",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory)
+      const [one, two] = [browser(), browser()]
+      for (const count of [1, 2, 3]) assert.strictEqual((yield* one.get(`${url}/count`)).body["count"], count)
+      assert.strictEqual((yield* two.get(`${url}/count`)).body["count"], 1)
+      yield* one.get(`${url}/set/color/red`)
+      assert.strictEqual((yield* one.get(`${url}/look`)).body["color"], "red")
+      yield* one.get(`${url}/unset/color`)
+      assert.notProperty((yield* one.get(`${url}/look`)).body, "color")
+    })
+  )
+
+  test(
+    "stores nothing for visitors who do nothing, unless it is told to; hostile ids are nobody's",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const sessions = yield* Effect.promise(() => runtime.runPromise(SessionStore))
+      const quiet = yield* serve(runtime)
+      assert.lengthOf((yield* browser().get(`${quiet.url}/nothing`)).setCookie, 0)
+      const eager = yield* serve(runtime, { session: { saveUninitialized: true, resave: true } })
+      assert.lengthOf((yield* browser().get(`${eager.url}/nothing`)).setCookie, 1)
+      assert.strictEqual((yield* sessions.health).cache.size, 1)
+      for (const cookie of ["connect.sid=s%3A", "connect.sid=s%3Aabc.def", `connect.sid=${"x".repeat(3_000)}`]) {
+        assert.strictEqual((yield* browser(cookie).get(`${quiet.url}/look`)).status, 200)
+      }
+      assert.strictEqual((yield* sessions.health).cache.size, 1)
+    })
+  )
+
+  test(
+    "requests that run at once do not undo each other's changes",
+    Effect.gen(function* () {
+      const { open, opened } = gate()
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) =>
+          app.get("/slow/:name", (request, response) => {
+            void opened.then(() => {
+              request.session[request.params.name] = "kept"
+              response.json({})
+            })
+          })
+      })
+      const { cookie, get } = browser()
+      yield* get(`${url}/count`)
+      const all = Effect.all(
+        ["a", "b", "c"].map((name) => browser(cookie()).get(`${url}/slow/${name}`)),
+        { concurrency: "unbounded" }
+      )
+      yield* Effect.all([all, Effect.andThen(get(`${url}/set/d/kept`), Effect.sync(open))], { concurrency: 2 })
+      const { body } = yield* get(`${url}/look`)
+      assert.deepInclude(body, { count: 1, a: "kept", b: "kept", c: "kept", d: "kept" })
+    })
+  )
+
+  test(
+    "a logout is not undone by a request that was still running",
+    Effect.gen(function* () {
+      const { open, opened } = gate()
+      const begun = gate()
+      const { url } = yield* serve(yield* memory, {
+        session: { resave: true },
+        routes: (app) =>
+          app.get("/slow", (request, response) => {
+            begun.open()
+            void opened.then(() => {
+              request.session.count = 100
+              response.json({})
+            })
+          })
+      })
+      const { cookie, get } = browser()
+      yield* get(`${url}/count`)
+      const stolen = cookie()
+      const [slow] = yield* Effect.all(
+        [
+          browser(stolen).get(`${url}/slow`),
+          Effect.andThen(
+            Effect.promise(() => begun.opened),
+            Effect.andThen(get(`${url}/logout`), Effect.sync(open))
+          )
+        ],
+        { concurrency: 2 }
+      )
+      assert.strictEqual(slow.status, 200)
+      const { body } = yield* browser(stolen).get(`${url}/look`)
+      assert.notProperty(body, "count")
+    })
+  )
+
+  test(
+    "a login by regenerate has a new id, the old one is nobody's, and the user's sessions can be ended together",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime, {
+        store: { userId: ({ user }) => (typeof user === "string" ? user : undefined) }
+      })
+      const { cookie, get } = browser()
+      const before = yield* get(`${url}/count`)
+      const old = cookie()
+      const after = yield* get(`${url}/login/alice`)
+      assert.notStrictEqual(after.body["id"], before.body["id"])
+      assert.notProperty((yield* browser(old).get(`${url}/look`)).body, "count")
+      assert.strictEqual((yield* get(`${url}/look`)).body["user"], "alice")
+      const ended = yield* Effect.promise(() =>
+        runtime.runPromise(Effect.flatMap(SessionStore, (sessions) => sessions.deleteAllForUser(UserId.make("alice"))))
+      )
+      assert.strictEqual(ended, 1)
+      assert.notProperty((yield* get(`${url}/look`)).body, "user")
+    })
+  )
+
+  test(
+    "saving by hand, again and again, at once, and after a destroy",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) => {
+          app.get("/twice", (request, response, next) => {
+            request.session["first"] = true
+            const saves = [1, 2].map(
+              () =>
+                new Promise<void>((resolve, reject) =>
+                  request.session.save((error) => (error ? reject(error) : resolve()))
+                )
+            )
+            Promise.all(saves).then(() => {
+              request.session["second"] = true
+              response.json({ id: request.sessionID })
+            }, next)
+          })
+          app.get("/after", (request, response, next) => {
+            const { session, sessionID, sessionStore } = request
+            session.destroy((error) => {
+              if (error) return next(error)
+              // As code does that holds on to what it had.
+              sessionStore.set(sessionID, Object.assign({ cookie: session.cookie, count: 1 }, session), (failure) =>
+                failure ? next(failure) : void response.json({})
+              )
+            })
+          })
+        }
+      })
+      const { cookie, get } = browser()
+      assert.strictEqual((yield* get(`${url}/twice`)).status, 200)
+      assert.deepInclude((yield* get(`${url}/look`)).body, { first: true, second: true })
+      const old = cookie()
+      assert.strictEqual((yield* get(`${url}/after`)).status, 200)
+      assert.notProperty((yield* browser(old).get(`${url}/look`)).body, "first")
+    })
+  )
+
+  test(
+    "maxAge is the idle limit: the cookie says when, and the session ends then",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, { session: { rolling: true, cookie: { maxAge: 300 } } })
+      const { get } = browser()
+      const first = yield* get(`${url}/count`)
+      assert.match(first.setCookie[0] ?? "", /Expires=/)
+      yield* Effect.sleep(150)
+      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 2)
+      yield* Effect.sleep(150)
+      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 3)
+      yield* Effect.sleep(450)
+      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 1)
+    })
+  )
+
+  test(
+    "clear ends everybody's",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) =>
+          app.get("/clear", (request, response, next) => {
+            request.sessionStore.clear?.((error) => (error ? next(error) : void response.json({})))
+          })
+      })
+      const [one, two] = [browser(), browser()]
+      yield* one.get(`${url}/count`)
+      yield* two.get(`${url}/count`)
+      yield* one.get(`${url}/clear`)
+      assert.strictEqual((yield* two.get(`${url}/count`)).body["count"], 1)
+    })
+  )
+
+  test(
+    "a database that cannot be reached is an error of the request, in time",
+    Effect.gen(function* () {
+      const runtime = yield* managed(PgSession.layer({ url: Redacted.make("postgres://nobody@127.0.0.1:1/nothing") }))
+      const { url } = yield* serve(runtime)
+      const working = yield* serve(yield* memory)
+      const { cookie, get } = browser()
+      yield* get(`${working.url}/count`)
+      assert.strictEqual((yield* browser(cookie()).get(`${url}/look`)).status, 500)
+      const byHand = yield* serve(runtime, {
+        routes: (app) =>
+          app.get("/save", (request, response, next) => {
+            request.session.count = 1
+            request.session.save((error) => (error ? next(error) : void response.json({})))
+          })
+      })
+      const answered = yield* browser().get(`${byHand.url}/save`)
+      assert.strictEqual(answered.status, 500)
+    })
+  )
+})
+
+describe("on PostgreSQL, with two nodes", () => {
+  const withNodes = <A, E>(
+    use: (one: string, two: string, sessions: Sessions) => Effect.Effect<A, E, Scope.Scope>
+  ): Effect.Effect<A, E, Scope.Scope> =>
+    Effect.gen(function* () {
+      const options = {
+        url: Redacted.make(inject("databaseUrl")),
+        schemaName: `express_${randomBytes(6).toString("hex")}`,
+        maxConnections: 2
+      }
+      const [a, b] = [yield* managed(PgSession.layer(options)), yield* managed(PgSession.layer(options))]
+      const sessions = yield* Effect.promise(() => a.runPromise(SessionStore))
+      const [one, two] = [yield* serve(a), yield* serve(b)]
+      return yield* use(one.url, two.url, sessions)
+    })
+
+  test(
+    "both serve the session; a logout on one is one on the other; a visit writes nothing",
+    withNodes((one, two, sessions) =>
+      Effect.gen(function* () {
+        const { cookie, get } = browser()
+        yield* get(`${one}/count`)
+        assert.strictEqual((yield* get(`${two}/count`)).body["count"], 2)
+        // Another node's change is seen when its notification has arrived.
+        while ((yield* get(`${one}/look`)).body["count"] !== 2) yield* Effect.yieldNow
+        assert.strictEqual((yield* get(`${one}/count`)).body["count"], 3)
+        const before = yield* sessions.health
+        for (let visit = 0; visit < 10; visit++) yield* get(`${one}/nothing`)
+        const after = yield* sessions.health
+        assert.strictEqual(after.activity.written, before.activity.written)
+        assert.isAtLeast(after.cache.hits - before.cache.hits, 10)
+        const stolen = cookie()
+        yield* get(`${two}/logout`)
+        yield* browser(stolen).get(`${two}/count`)
+        // It is at most `maxStaleness` later; here notifications are heard.
+        let status: unknown = 3
+        while (status !== undefined) status = (yield* browser(stolen).get(`${one}/look`)).body["count"]
+      })
+    )
+  )
+})
