@@ -22,8 +22,7 @@ const address = server.address()
 const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`
 const first = await fetch(url)
 const cookie = first.headers.getSetCookie()[0]?.split(";")[0] ?? ""
-const second = await fetch(url, { headers: { cookie } })
-const answers = [await first.text(), await second.text()]
+const answers = [await first.text(), await fetch(url, { headers: { cookie } }).then((second) => second.text())]
 console.log(answers.join(", "))
 deepStrictEqual(answers, ["visit 1", "visit 2"])
 server.close()
