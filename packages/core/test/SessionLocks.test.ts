@@ -278,6 +278,23 @@ describe("a lease", () => {
     })
   )
 
+  it.effect("is asked about as soon as notices are heard again, and need not wait for its heartbeat to be lost", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(a.withLock("x", () => Effect.never, { leaseTime: "1 hour", heartbeatInterval: "10 minutes" }))
+      )
+      yield* settle
+      // As a server does that lacks the last commits.
+      yield* cluster.controls.setClockOffset(7_200_000)
+      yield* cluster.controls.cut("a")
+      yield* elapse(200)
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
+    })
+  )
+
   it.effect("work that succeeds after the lease has ended has not succeeded", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()
@@ -589,6 +606,55 @@ describe("closing the layer", () => {
       assert.isDefined(closing.pollUnsafe())
       yield* cluster.controls.reach("Up", "a")
       yield* Deferred.succeed(never, undefined)
+    })
+  )
+})
+
+describe("closing the layer while a question is on its way", () => {
+  it.effect("what is granted meanwhile is freed, and nobody works under it", () =>
+    Effect.gen(function* () {
+      for (const wait of ["none", "forever"] as const) {
+        const cluster = yield* makeLockCluster()
+        const scope = yield* Scope.make()
+        const a = yield* Scope.provide(cluster.node("a"), scope)
+        const b = yield* cluster.node("b")
+        const pause = yield* cluster.controls.pauseAfter("acquireLock", "a")
+        let worked = false
+        const work = Effect.sync(() => {
+          worked = true
+        })
+        const fiber = yield* Effect.forkChild(Effect.flip(a.withLock("x", () => work, { wait })))
+        yield* pause.arrived
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* settle
+        yield* pause.resume
+        const error = yield* Fiber.join(fiber)
+        assert(error._tag === "SessionStoreUnavailable")
+        assert.strictEqual(error.reason, "Closed")
+        yield* Fiber.join(closing)
+        assert.isFalse(worked)
+        yield* Effect.scoped(b.tryAcquire("x"))
+      }
+    })
+  )
+
+  it.effect("nobody waits for an answer that never comes", () =>
+    Effect.gen(function* () {
+      for (const wait of ["none", "forever"] as const) {
+        const cluster = yield* makeLockCluster()
+        const scope = yield* Scope.make()
+        const a = yield* Scope.provide(cluster.node("a", { shutdownTimeout: "4 seconds" }), scope)
+        yield* cluster.controls.reach("Hanging", "a")
+        const fiber = yield* Effect.forkChild(Effect.flip(a.withLock("x", () => Effect.void, { wait })))
+        yield* settle
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* elapse(4_100)
+        assert.isDefined(closing.pollUnsafe())
+        const error = yield* Fiber.join(fiber)
+        assert(error._tag === "SessionStoreUnavailable")
+        assert.strictEqual(error.reason, "Closed")
+        yield* cluster.controls.reach("Up", "a")
+      }
     })
   )
 })

@@ -44,7 +44,9 @@ export const make = (
   clock: NodeClock,
   acquire: LockStorage["acquire"],
   free: (grant: GrantedLock, until: number) => Effect.Effect<void>,
-  background: (effect: Effect.Effect<void>) => void
+  background: (effect: Effect.Effect<void>) => void,
+  /** For those whose question is cut off because the layer closes. */
+  cutOff: () => SessionStoreUnavailable
 ): Asking => ({
   ask: (request, { maxRetries, retryDelay }, patience, restore, abandoned) =>
     Effect.suspend(() => {
@@ -85,7 +87,12 @@ export const make = (
             Deferred.doneUnsafe(answer, exit)
             return Exit.isFailure(exit) ? discard(exit) : Effect.void
           }),
-          Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(settled, Effect.void)))
+          Effect.ensuring(
+            Effect.sync(() => {
+              if (answer.effect === undefined) Deferred.doneUnsafe(answer, Effect.fail(cutOff()))
+              Deferred.doneUnsafe(settled, Effect.void)
+            })
+          )
         )
       )
 

@@ -77,7 +77,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.sync(() => background(freeAgain(grant, until, 0)))
     )
 
-  const asking = Asking.make(clock, storage.acquire, free, background)
+  const asking = Asking.make(clock, storage.acquire, free, background, () => unavailable("Closed"))
   const waiting = Waiting.make({
     clock,
     board,
@@ -154,16 +154,22 @@ export const make = Effect.fnUntraced(function* (
         if (!open) return Effect.fail(unavailable("Closed"))
         const acquisition = acquisitionOf(resource, options, settings)
         const owner = randomBase64Url(12)
-        return Effect.flatMap(obtain(acquisition, owner, restore), ({ outcome, sentAt }) => {
-          if (outcome._tag !== "Granted") return Effect.fail(new SessionNotFound({ key: acquisition.session }))
-          const lease = hold(acquisition, { lock: acquisition.lock, owner, token: outcome.token })
-          lease.extendedUntil(sentAt, outcome)
-          return Scope.addFinalizer(scope, lease.release).pipe(
-            Effect.andThen(Effect.forkIn(lease.watch, scope)),
-            Effect.andThen(Effect.forkIn(lease.heartbeats(acquisition), scope)),
-            Effect.as(lease)
-          )
-        })
+        return Effect.flatMap(
+          obtain(acquisition, owner, restore),
+          ({ outcome, sentAt }): Effect.Effect<LeaseImpl, Failure> => {
+            if (outcome._tag !== "Granted") return Effect.fail(new SessionNotFound({ key: acquisition.session }))
+            const grant = { lock: acquisition.lock, owner, token: outcome.token }
+            // It came while the layer was closing: nothing would keep it.
+            if (!open) return Effect.andThen(free(grant, clock.now()), Effect.fail(unavailable("Closed")))
+            const lease = hold(acquisition, grant)
+            lease.extendedUntil(sentAt, outcome)
+            return Scope.addFinalizer(scope, lease.release).pipe(
+              Effect.andThen(Effect.forkIn(lease.watch, scope)),
+              Effect.andThen(Effect.forkIn(lease.heartbeats(acquisition), scope)),
+              Effect.as(lease)
+            )
+          }
+        )
       })
     )
 
@@ -205,7 +211,8 @@ export const make = Effect.fnUntraced(function* (
     hear,
     resume: () => {
       waiting.resume()
-      watchers.signalWhere(() => true)
+      // The database's clock may have jumped, or another server may have taken over that lacks what was granted last.
+      for (const lease of held) background(lease.verify)
     }
   })
 
