@@ -22,7 +22,11 @@ export const figures: Readonly<Record<string, Figure>> = {
   "update.c1.vsStatement": atMost(1.3, 1.1, "an update, time over one bare UPDATE ... RETURNING with pg_notify"),
   "update.c64.vsStatementEach": atLeast(5, 10, "64 callers that update, operations over a statement each"),
   "lock.cycle.vsStatements": atMost(1.3, 1.1, "acquire and release, time over two bare statements"),
-  "lock.wakeup.vsNotify": atMost(3, 2, "from a release to the next holder, median over a bare NOTIFY round trip")
+  "lock.wakeup.vsNotify": atMost(
+    3,
+    2,
+    "from a release until a waiter on another node is awake, median over a bare NOTIFY round trip"
+  )
 }
 
 /** Whether a value keeps its figure's bound. */

@@ -58,7 +58,7 @@ export interface Lease extends LockFence {
   readonly lost: Effect.Effect<never, LockLost>
   /**
    * Gives the lock back before its scope ends. Can be repeated, and never releases what somebody else was granted. Does not fail: where the database
-   * cannot be asked it is tried again in the background, and the lock is free when the lease ends at the latest.
+   * cannot be asked it is tried again in the background, and the lock is free when the lease ends at the latest; so also where PostgreSQL crashes at that moment.
    */
   readonly release: Effect.Effect<void>
 }
