@@ -1,5 +1,6 @@
 /** Run in a new project that has the packed packages: they load, and the embedded server of one of them works. */
 import * as Core from "@effect-pg-session/core"
+import * as Http from "@effect-pg-session/http"
 import * as Pg from "@effect-pg-session/pg"
 import { EmbeddedPostgres } from "@effect-pg-session/pg/testing"
 import { NodeRuntime } from "@effect/platform-node"
@@ -24,7 +25,10 @@ const program = Effect.gen(function* () {
   const postgres = yield* EmbeddedPostgres
   const query = Effect.flatMap(PgClient.PgClient, (sql) => sql`select version()`)
   const [row] = yield* Effect.provide(query, PgClient.layer({ url: postgres.url }))
-  yield* Console.log(`core: ${Object.keys(Core).length} exports, pg: ${Object.keys(Pg).length} exports`, row)
+  const counts = Object.entries({ Core, Pg, Http }).map(
+    ([name, exported]) => `${name}: ${Object.keys(exported).length} exports`
+  )
+  yield* Console.log(counts.join(", "), row)
   if (existsSync("quickstart.ts")) process.exitCode = yield* runQuickstart(Redacted.value(postgres.url))
 })
 

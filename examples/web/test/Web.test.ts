@@ -41,9 +41,12 @@ const cartCount = "#cart-count"
 const isMissing = executablePath === undefined
 if (isMissing) process.stderr.write("The browser tests are skipped: install chromium, or name one in CHROMIUM.\n")
 
-describe.runIf(isMissing && process.env["CI"] !== undefined)("a browser", () => {
-  it("is needed in CI", () => {
-    assert.fail("there is no chromium on this machine: install Debian's package `chromium`, or name one in CHROMIUM")
+describe("a browser", () => {
+  it("is there in CI", () => {
+    assert.isFalse(
+      isMissing && process.env["CI"] !== undefined,
+      "there is no chromium on this machine: install Debian's package `chromium`, or name one in CHROMIUM"
+    )
   })
 })
 

@@ -244,6 +244,22 @@ describe("a lease", () => {
     })
   )
 
+  it.effect("that was lost because answers were lost is freed in the database, too", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      const b = yield* cluster.node("b")
+      yield* cluster.controls.failNext("extendLock", { applied: true, times: 1_000 })
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(a.withLock("x", () => Effect.never, { leaseTime: "3 seconds", heartbeatInterval: "1 second" }))
+      )
+      yield* elapse(3_000)
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
+      // The last heartbeat had extended it by three seconds.
+      yield* Effect.scoped(b.tryAcquire("x"))
+    })
+  )
+
   it.effect("heartbeats that fail are repeated in time", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()
@@ -529,6 +545,45 @@ describe("waiting", () => {
       )
       assert.deepStrictEqual(yield* b.health, { held: 0, waiting: 0 })
       yield* other.close
+    })
+  )
+
+  it.effect("where the first one's question fails, the next one asks at once: it is still this node's turn", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      const b = yield* cluster.node("b", { lockMaxRetries: 0 })
+      const first = yield* held(a, "x", { leaseTime: "1 hour" })
+      const one = yield* Effect.forkChild(Effect.flip(b.withLock("x", () => Effect.void, { wait: "forever" })))
+      yield* settle
+      const two = yield* Effect.forkChild(b.withLock("x", () => Effect.void, { wait: "forever" }))
+      yield* settle
+      yield* cluster.controls.failNext("acquireLock", { node: "b" })
+      yield* first.close
+      yield* settle
+      assert.strictEqual((yield* Fiber.join(one))._tag, "SessionStoreUnavailable")
+      assert.isDefined(two.pollUnsafe())
+    })
+  )
+
+  it.effect("whoever comes while the node's place is being given up does not lose its own", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      const b = yield* cluster.node("b")
+      const first = yield* held(a, "x", { leaseTime: "1 hour" })
+      const one = yield* Effect.forkChild(b.withLock("x", () => Effect.void, { wait: "forever" }))
+      yield* settle
+      const leaving = yield* cluster.controls.pauseBefore("leaveLock", "b")
+      yield* Fiber.interrupt(one)
+      yield* leaving.arrived
+      const two = yield* Effect.forkChild(b.withLock("x", () => Effect.void, { wait: "forever" }))
+      yield* settle
+      yield* leaving.resume
+      yield* settle
+      yield* first.close
+      yield* settle
+      assert.isDefined(two.pollUnsafe())
     })
   )
 
