@@ -40,7 +40,7 @@ import { sha256Base64Url } from "./internal/Crypto.ts"
 
 /** What express-session keeps of a session: `cookie` and whatever the application put there. */
 export interface ExpressSessionData {
-  readonly cookie: ExpressCookie
+  readonly cookie?: ExpressCookie | undefined
   readonly [property: string]: unknown
 }
 
@@ -106,7 +106,7 @@ const textsOf = (data: ExpressSessionData): ReadonlyMap<string, string> => {
     if (text !== undefined) texts.set(prefix + property, text)
   }
   // When it expires is the session's business; how long it lasts is kept.
-  const cookie = jsonOf(data.cookie.toJSON?.() ?? data.cookie)
+  const cookie = jsonOf(data.cookie?.toJSON?.() ?? data.cookie)
   if (cookie !== undefined) texts.set(cookieName, JSON.stringify({ ...JSON.parse(cookie), expires: undefined }))
   return texts
 }
@@ -139,7 +139,7 @@ const dataOf = Effect.fnUntraced(function* (session: Session) {
 })
 
 const idleTimeoutOf = (data: ExpressSessionData): { readonly idleTimeout?: Duration.Input } => {
-  const maxAge = data.cookie.originalMaxAge
+  const maxAge = data.cookie?.originalMaxAge
   return typeof maxAge === "number" ? { idleTimeout: Math.max(0, maxAge) } : {}
 }
 

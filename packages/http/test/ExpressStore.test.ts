@@ -307,6 +307,26 @@ describe("an application on the store", () => {
   )
 
   test(
+    "what other code stores by its bare id, even without a cookie, is there",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) =>
+          app.get("/import", (request, response, next) => {
+            const data = { count: 41 } as session.SessionData
+            request.sessionStore.set("imported", data, (error) => {
+              if (error) return next(error)
+              request.sessionStore.get("imported", (error, found) =>
+                error ? next(error) : void response.json({ found })
+              )
+            })
+          })
+      })
+      const { body } = yield* browser().get(`${url}/import`)
+      assert.deepEqual(body["found"], { count: 41, cookie: {} })
+    })
+  )
+
+  test(
     "clear ends everybody's",
     Effect.gen(function* () {
       const { url } = yield* serve(yield* memory, {
