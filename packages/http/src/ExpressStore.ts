@@ -16,27 +16,26 @@
  *   the session. So requests that run at once do not undo each other's changes; for one and the same property the last one wins.
  * - **Another node's change** is seen when its notification has arrived, milliseconds later, and never later than `maxStaleness`. express-session
  *   has no place to carry a version in; where that matters, keep a browser on one node, or use this package's own middleware with `readYourWrites`.
- * - **A touch costs a mark in memory.** `cookie.maxAge` is the session's idle timeout.
+ * - **A touch costs a mark in memory.** `cookie.maxAge` is the session's idle timeout; a write only where it was changed.
+ * - **What a request saves, it saves in order**, also where it awaits nothing. A destroy that overtakes the first save wins.
  */
 import {
   givenId,
   Session,
   SessionAttribute,
-  type AttributeValue,
-  SessionId,
   SessionStore,
   type Sessions,
-  UserId,
-  type WithGivenId
+  SessionStoreUnavailable,
+  UserId
 } from "@effect-pg-session/core"
+import type { WithGivenId } from "@effect-pg-session/core"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
-import { sha256Base64Url } from "./internal/Crypto.ts"
+import * as Semaphore from "effect/Semaphore"
+import * as ExpressData from "./internal/ExpressData.ts"
 
 /** What express-session keeps of a session: `cookie` and whatever the application put there. */
 export interface ExpressSessionData {
@@ -80,72 +79,20 @@ export interface ExpressStoreOptions {
 const defaultLifetime = "30 days"
 /** Ids that were destroyed are remembered, the latest so many. */
 const maxBuried = 10_000
-const prefix = "express:"
-const cookieName = "express.cookie"
 
-const attributeOf = (name: string) => SessionAttribute.make(name, Schema.Json)
-
-/** Any id of express-session's becomes one of ours. */
-const idOf = (sid: string): SessionId => {
-  const key = sha256Base64Url(`effect-pg-session: express key: ${sid}`)
-  // 22 characters hold 128 bits and four more, which must be zero.
-  const canonical = Buffer.from(key, "base64url").subarray(0, 16).toString("base64url")
-  const secret = sha256Base64Url(`effect-pg-session: express secret: ${sid}`)
-  return Option.getOrThrow(SessionId.fromString(canonical + secret))
-}
-
-/** What JSON makes of a value; `undefined`: nothing, as with `JSON.stringify`. */
-const jsonOf = (value: unknown): string | undefined => JSON.stringify(value)
-
-/** The properties as JSON texts, by attribute name. */
-const textsOf = (data: ExpressSessionData): ReadonlyMap<string, string> => {
-  const texts = new Map<string, string>()
-  for (const [property, value] of Object.entries(data)) {
-    if (property === "cookie") continue
-    const text = jsonOf(value)
-    if (text !== undefined) texts.set(prefix + property, text)
-  }
-  // When it expires is the session's business; how long it lasts is kept.
-  const cookie = jsonOf(data.cookie?.toJSON?.() ?? data.cookie)
-  if (cookie !== undefined) texts.set(cookieName, JSON.stringify({ ...JSON.parse(cookie), expires: undefined }))
-  return texts
-}
-
-const valueOf = (name: string, text: string): AttributeValue =>
-  SessionAttribute.value(attributeOf(name), JSON.parse(text) as Schema.Json)
+/** As the storage answers an id that exists already. */
+const isDatabaseError = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isFailure(exit) &&
+  Option.exists(
+    Exit.findErrorOption(exit),
+    (error) => error instanceof SessionStoreUnavailable && error.reason === "DatabaseError"
+  )
 
 /** What a request knows of its session. */
 interface Known {
   readonly sid: string
   readonly session: Session
-  readonly texts: ReadonlyMap<string, string>
-}
-
-/** The data of a session, as express-session wants it. */
-const dataOf = Effect.fnUntraced(function* (session: Session) {
-  const data: Record<string, unknown> = {}
-  for (const name of session.attributeNames) {
-    if (!name.startsWith(prefix)) continue
-    const value = yield* Session.getOption(session, attributeOf(name))
-    // What it gets is its own to change.
-    if (Option.isSome(value)) data[name.slice(prefix.length)] = structuredClone(value.value)
-  }
-  const stored = yield* Session.getOption(session, attributeOf(cookieName))
-  const cookie = Option.isSome(stored) ? (structuredClone(stored.value) as Record<string, unknown>) : {}
-  const maxAge = cookie["originalMaxAge"]
-  const expires =
-    typeof maxAge === "number" ? { expires: new Date((yield* Clock.currentTimeMillis) + maxAge).toISOString() } : {}
-  return { ...data, cookie: { ...cookie, ...expires } } as ExpressSessionData
-})
-
-const idleTimeoutOf = (data: ExpressSessionData): { readonly idleTimeout?: Duration.Input } => {
-  const maxAge = data.cookie?.originalMaxAge
-  return typeof maxAge === "number" ? { idleTimeout: Math.max(0, maxAge) } : {}
-}
-
-const requestOf = (data: ExpressSessionData): object | undefined => {
-  const request: unknown = Reflect.get(data, "req")
-  return typeof request === "object" && request !== null ? request : undefined
+  readonly texts: ExpressData.Texts
 }
 
 /**
@@ -166,6 +113,7 @@ export const toExpressStore = <S extends object>(
 ): S => {
   const known = new WeakMap<object, Known>()
   const loaded = new WeakMap<object, Known>()
+  const turns = new WeakMap<object, Semaphore.Semaphore>()
   const buried = new Set<string>()
 
   const bury = (sid: string): void => {
@@ -187,58 +135,95 @@ export const toExpressStore = <S extends object>(
     })
   }
 
-  const insert = (sessions: Sessions, sid: string, data: ExpressSessionData, texts: ReadonlyMap<string, string>) => {
+  /** What express-session does for a request, one thing after the other: saves that nobody awaits are saves in order. */
+  const inOrder = (data: ExpressSessionData) => {
+    const request = ExpressData.requestOf(data)
+    const turn = request === undefined ? undefined : (turns.get(request) ?? Semaphore.makeUnsafe(1))
+    if (request !== undefined && turn !== undefined) turns.set(request, turn)
+    return <A, E>(effect: Effect.Effect<A, E>) => (turn === undefined ? effect : turn.withPermit(effect))
+  }
+
+  const insert = (sessions: Sessions, sid: string, data: ExpressSessionData, texts: ExpressData.Texts) => {
     const user = options.userId?.(data)
     const create = {
-      [givenId]: idOf(sid),
-      attributes: Array.from(texts, ([name, text]) => valueOf(name, text)),
+      [givenId]: ExpressData.idOf(sid),
+      attributes: Array.from(texts, ([name, text]) =>
+        SessionAttribute.value(ExpressData.attributeOf(name), ExpressData.parse(text))
+      ),
       expiresIn: options.lifetime ?? defaultLifetime,
-      ...idleTimeoutOf(data)
+      ...ExpressData.idleTimeoutOf(data)
     } satisfies WithGivenId & Parameters<Sessions["createAnonymous"]>[0]
     return user === undefined ? sessions.createAnonymous(create) : sessions.create(UserId.make(user), create)
   }
 
-  /** Writes what differs from what the request had loaded. */
-  const update = (sessions: Sessions, from: Known, data: ExpressSessionData, texts: ReadonlyMap<string, string>) => {
+  /** Writes what differs from what the request had loaded; `undefined` where the session was ended meanwhile, and stays so. */
+  const update = (sessions: Sessions, from: Known, data: ExpressSessionData, texts: ExpressData.Texts) => {
     let changed = from.session
     for (const [name, text] of texts) {
-      if (from.texts.get(name) !== text) {
-        changed = Session.set(changed, attributeOf(name), JSON.parse(text) as Schema.Json)
-        const { idleTimeout } = idleTimeoutOf(data)
-        if (name === cookieName && idleTimeout !== undefined) changed = Session.setIdleTimeout(changed, idleTimeout)
+      if (!ExpressData.isSame(name, from.texts.get(name), text)) {
+        changed = Session.set(changed, ExpressData.attributeOf(name), ExpressData.parse(text))
+        const { idleTimeout } = ExpressData.idleTimeoutOf(data)
+        if (name === ExpressData.cookieName && idleTimeout !== undefined) {
+          changed = Session.setIdleTimeout(changed, idleTimeout)
+        }
       }
     }
     for (const name of from.texts.keys()) {
-      if (!texts.has(name)) changed = Session.remove(changed, attributeOf(name))
+      if (!texts.has(name)) changed = Session.remove(changed, ExpressData.attributeOf(name))
     }
-    return sessions.update(changed, { check: "none" }).pipe(
-      // It was ended meanwhile, and stays so.
-      Effect.catchTag("SessionNotFound", () => Effect.succeed(undefined))
-    )
+    // With `resave`, reading is a save without a change instead of a touch: it is activity all the same.
+    if (changed === from.session) return Effect.map(sessions.find(changed.id), Option.getOrUndefined)
+    return sessions
+      .update(changed, { check: "none" })
+      .pipe(Effect.catchTag("SessionNotFound", () => Effect.succeed(undefined)))
   }
 
-  const save = (sessions: Sessions, sid: string, data: ExpressSessionData) =>
-    Effect.gen(function* () {
-      const request = requestOf(data)
-      const texts = textsOf(data)
-      const own = request === undefined ? undefined : known.get(request)
-      const remember = (session: Session | undefined): void => {
-        if (request === undefined) return
-        if (session !== undefined) known.set(request, { sid, session, texts })
-      }
-      if (own?.sid === sid) return remember(yield* update(sessions, own, data, texts))
-      const updateFound = Effect.gen(function* () {
-        const found = yield* sessions.find(idOf(sid), { touch: false, refresh: true })
-        if (Option.isNone(found)) return false
-        const present = { sid, session: found.value, texts: textsOf(yield* dataOf(found.value)) }
-        remember(yield* update(sessions, present, data, texts))
-        return true
-      })
+  const remember = (data: ExpressSessionData, sid: string, texts: ExpressData.Texts, session: Session | undefined) => {
+    const request = ExpressData.requestOf(data)
+    if (request !== undefined && session !== undefined) known.set(request, { sid, session, texts })
+  }
+
+  const knownOf = (data: ExpressSessionData, sid: string): Known | undefined => {
+    const request = ExpressData.requestOf(data)
+    const own = request === undefined ? undefined : known.get(request)
+    return own?.sid === sid ? own : undefined
+  }
+
+  const save = (sessions: Sessions, sid: string, data: ExpressSessionData) => {
+    // Now: by its turn the application may have gone on.
+    const texts = ExpressData.textsOf(data)
+    const updateFound = Effect.gen(function* () {
+      const found = yield* sessions.find(ExpressData.idOf(sid), { touch: false, refresh: true })
+      if (Option.isNone(found)) return false
+      const present = ExpressData.textsOf(yield* ExpressData.dataOf(found.value))
+      const from: Known = { sid, session: found.value, texts: present }
+      remember(data, sid, texts, yield* update(sessions, from, data, texts))
+      return true
+    })
+    return Effect.gen(function* () {
+      const own = knownOf(data, sid)
+      if (own !== undefined) return remember(data, sid, texts, yield* update(sessions, own, data, texts))
       if (buried.has(sid)) return yield* Effect.asVoid(updateFound)
-      // It is there already where the same request saves twice at once, or somebody saves by the bare name.
-      yield* Effect.catch(Effect.map(insert(sessions, sid, data, texts), remember), (error) =>
-        Effect.flatMap(updateFound, (isThere) => (isThere ? Effect.void : Effect.fail(error)))
-      )
+      const inserted = yield* Effect.exit(insert(sessions, sid, data, texts))
+      if (Exit.isSuccess(inserted)) {
+        remember(data, sid, texts, inserted.value)
+        // It was destroyed before this insert arrived.
+        if (buried.has(sid)) yield* sessions.delete(ExpressData.idOf(sid))
+        return
+      }
+      // It is there already where somebody saves by the bare name.
+      if (isDatabaseError(inserted) && (yield* updateFound)) return
+      yield* inserted
+    })
+  }
+
+  /** Express-session touches instead of saving where only the cookie has changed, if anything. */
+  const touch = (sessions: Sessions, sid: string, data: ExpressSessionData) =>
+    Effect.gen(function* () {
+      const own = knownOf(data, sid)
+      if (own === undefined) return yield* Effect.asVoid(sessions.find(ExpressData.idOf(sid)))
+      const texts = ExpressData.withCookie(own.texts, data)
+      remember(data, sid, texts, yield* update(sessions, own, data, texts))
     })
 
   // An abstract class for the compiler, an ordinary one in fact; `EventEmitter`s are made by their constructor.
@@ -250,21 +235,22 @@ export const toExpressStore = <S extends object>(
       answer(
         (sessions) =>
           Effect.gen(function* () {
-            const found = yield* sessions.find(idOf(sid), { touch: false })
+            const found = yield* sessions.find(ExpressData.idOf(sid), { touch: false })
             if (Option.isNone(found)) return null
-            const data = yield* dataOf(found.value)
-            loaded.set(data, { sid, session: found.value, texts: textsOf(data) })
+            const data = yield* ExpressData.dataOf(found.value)
+            loaded.set(data, { sid, session: found.value, texts: ExpressData.textsOf(data) })
             return data
           }),
         callback
       ),
-    set: (sid, data, callback) => answer((sessions) => save(sessions, sid, data), callback as Callback<void>),
+    set: (sid, data, callback) =>
+      answer((sessions) => inOrder(data)(save(sessions, sid, data)), callback as Callback<void>),
     destroy: (sid, callback) => {
       bury(sid)
-      answer((sessions) => sessions.delete(idOf(sid)), callback as Callback<void>)
+      answer((sessions) => sessions.delete(ExpressData.idOf(sid)), callback as Callback<void>)
     },
-    touch: (sid, _data, callback) =>
-      answer((sessions) => Effect.asVoid(sessions.find(idOf(sid))), callback as Callback<void>),
+    touch: (sid, data, callback) =>
+      answer((sessions) => inOrder(data)(touch(sessions, sid, data)), callback as Callback<void>),
     clear: (callback) => answer((sessions) => Effect.asVoid(sessions.deleteAll), callback as Callback<void>),
     createSession: (request, data) => {
       const from = loaded.get(data)

@@ -5,9 +5,10 @@
 import { type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/testing/TestClock"
 import type * as Scope from "effect/Scope"
 import express from "express"
 import session from "express-session"
@@ -113,6 +114,13 @@ const managed = <E>(layer: Layer.Layer<SessionStore, E>) =>
   )
 
 const memory = Effect.suspend(() => managed(SessionStore.layerMemory()))
+
+/** A store in memory whose clock the test moves. */
+const clocked = Effect.gen(function* () {
+  const runtime = yield* managed(SessionStore.layerMemory().pipe(Layer.provideMerge(TestClock.layer())))
+  const pass = (millis: number) => Effect.promise(() => runtime.runPromise(TestClock.adjust(millis)))
+  return { runtime, pass }
+})
 
 const test = <A, E>(name: string, effect: Effect.Effect<A, E, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(effect), 30_000)
@@ -291,18 +299,126 @@ describe("an application on the store", () => {
   )
 
   test(
-    "maxAge is the idle limit: the cookie says when, and the session ends then",
+    "what a request saves without awaiting it, it saves in order, and a destroy wins",
     Effect.gen(function* () {
-      const { url } = yield* serve(yield* memory, { session: { rolling: true, cookie: { maxAge: 300 } } })
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime, {
+        routes: (app) => {
+          app.get("/back", (request, response) => {
+            request.session["state"] = "working"
+            request.session.save()
+            request.session["state"] = "idle"
+            response.json({})
+          })
+          app.get("/end", (request, response, next) => {
+            request.session["state"] = "working"
+            request.session.save()
+            request.session.destroy((error) => (error ? next(error) : void response.json({})))
+          })
+        }
+      })
       const { get } = browser()
-      const first = yield* get(`${url}/count`)
-      assert.match(first.setCookie[0] ?? "", /Expires=/)
-      yield* Effect.sleep(150)
-      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 2)
-      yield* Effect.sleep(150)
-      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 3)
-      yield* Effect.sleep(450)
-      assert.strictEqual((yield* get(`${url}/count`)).body["count"], 1)
+      yield* get(`${url}/set/state/idle`)
+      yield* get(`${url}/back`)
+      assert.strictEqual((yield* get(`${url}/look`)).body["state"], "idle")
+      yield* browser().get(`${url}/end`)
+      const remaining = Effect.flatMap(SessionStore, (sessions) => sessions.deleteAll)
+      assert.strictEqual(yield* Effect.promise(() => runtime.runPromise(remaining)), 1)
+    })
+  )
+
+  test(
+    "a destroy that overtakes the first save wins",
+    Effect.gen(function* () {
+      const { open, opened } = gate()
+      const begun = gate()
+      const slow = Effect.map(SessionStore, (sessions) => ({
+        ...sessions,
+        createAnonymous: (options: Parameters<Sessions["createAnonymous"]>[0]) =>
+          Effect.andThen(
+            Effect.promise(() => {
+              begun.open()
+              return opened
+            }),
+            sessions.createAnonymous(options)
+          )
+      }))
+      const runtime = yield* managed(
+        Layer.effect(SessionStore, slow).pipe(Layer.provide(Layer.fresh(SessionStore.layerMemory())))
+      )
+      const { url } = yield* serve(runtime, {
+        routes: (app) =>
+          app.get("/end", (request, response, next) => {
+            request.session.count = 1
+            request.session.save((error) => (error ? next(error) : void response.json({})))
+            void begun.opened.then(() => request.session.destroy((error) => (error ? next(error) : open())))
+          })
+      })
+      assert.strictEqual((yield* browser().get(`${url}/end`)).status, 200)
+      const remaining = Effect.flatMap(SessionStore, (sessions) => sessions.deleteAll)
+      assert.strictEqual(yield* Effect.promise(() => runtime.runPromise(remaining)), 0)
+    })
+  )
+
+  for (const resave of [true, false]) {
+    test(
+      `maxAge is the idle limit: reading keeps the session, and without it it ends (resave: ${resave})`,
+      Effect.gen(function* () {
+        const { pass, runtime } = yield* clocked
+        const { url } = yield* serve(runtime, { session: { resave, rolling: true, cookie: { maxAge: 60_000 } } })
+        const { get } = browser()
+        yield* get(`${url}/count`)
+        for (const _ of [1, 2]) {
+          yield* pass(40_000)
+          const { body, setCookie } = yield* get(`${url}/look`)
+          assert.strictEqual(body["count"], 1)
+          assert.match(setCookie[0] ?? "", /Expires=/)
+        }
+        yield* pass(61_000)
+        assert.strictEqual((yield* get(`${url}/count`)).body["count"], 1)
+      })
+    )
+
+    test(
+      `a request that changes maxAge only moves the limit (resave: ${resave})`,
+      Effect.gen(function* () {
+        const { pass, runtime } = yield* clocked
+        const { url } = yield* serve(runtime, {
+          session: { resave, cookie: { maxAge: 60_000 } },
+          routes: (app) =>
+            app.get("/remember", (request, response) => {
+              request.session.cookie.maxAge = 600_000
+              response.json({})
+            })
+        })
+        const { get } = browser()
+        yield* get(`${url}/count`)
+        yield* get(`${url}/remember`)
+        yield* pass(300_000)
+        const { body } = yield* get(`${url}/look`)
+        assert.strictEqual(body["count"], 1)
+        assert.deepInclude(body["cookie"], { originalMaxAge: 600_000 })
+      })
+    )
+  }
+
+  test(
+    "a property called __proto__ gives nobody anything",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) => {
+          app.get("/pollute", (request, response) => {
+            const value = { admin: true }
+            Object.defineProperty(request.session, "__proto__", { value, enumerable: true, configurable: true })
+            response.json({})
+          })
+          app.get("/admin", (request, response) => void response.json({ admin: request.session["admin"] ?? null }))
+        }
+      })
+      const { get } = browser()
+      yield* get(`${url}/count`)
+      yield* get(`${url}/pollute`)
+      assert.deepEqual((yield* get(`${url}/admin`)).body, { admin: null })
     })
   )
 
@@ -363,11 +479,24 @@ describe("an application on the store", () => {
       assert.strictEqual(answered.status, 500)
     })
   )
+
+  test(
+    "a runtime that was disposed of is an error of the request",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime)
+      const { get } = browser()
+      yield* get(`${url}/count`)
+      yield* Effect.promise(() => runtime.dispose())
+      assert.strictEqual((yield* get(`${url}/look`)).status, 500)
+    })
+  )
 })
 
 describe("on PostgreSQL, with two nodes", () => {
   const withNodes = <A, E>(
-    use: (one: string, two: string, sessions: Sessions) => Effect.Effect<A, E, Scope.Scope>
+    use: (one: string, two: string, sessions: Sessions) => Effect.Effect<A, E, Scope.Scope>,
+    settings?: AppOptions
   ): Effect.Effect<A, E, Scope.Scope> =>
     Effect.gen(function* () {
       const options = {
@@ -377,7 +506,7 @@ describe("on PostgreSQL, with two nodes", () => {
       }
       const [a, b] = [yield* managed(PgSession.layer(options)), yield* managed(PgSession.layer(options))]
       const sessions = yield* Effect.promise(() => a.runPromise(SessionStore))
-      const [one, two] = [yield* serve(a), yield* serve(b)]
+      const [one, two] = [yield* serve(a, settings), yield* serve(b, settings)]
       return yield* use(one.url, two.url, sessions)
     })
 
@@ -403,6 +532,78 @@ describe("on PostgreSQL, with two nodes", () => {
         let status: unknown = 3
         while (status !== undefined) status = (yield* browser(stolen).get(`${one}/look`)).body["count"]
       })
+    )
+  )
+
+  const begun = gate()
+  const loggedOut = gate()
+  test(
+    "a logout on one is not undone by a request that still runs on the other",
+    withNodes(
+      (one, two, sessions) =>
+        Effect.gen(function* () {
+          const { cookie, get } = browser()
+          yield* get(`${one}/count`)
+          const stolen = cookie()
+          const logout = Effect.gen(function* () {
+            yield* Effect.promise(() => begun.opened)
+            yield* get(`${two}/logout`)
+            loggedOut.open()
+          })
+          const [slow] = yield* Effect.all([browser(stolen).get(`${one}/slow`), logout], { concurrency: 2 })
+          assert.strictEqual(slow.status, 200)
+          for (const url of [one, two]) {
+            assert.notProperty((yield* browser(stolen).get(`${url}/look`)).body, "count")
+          }
+          assert.strictEqual(yield* sessions.deleteAll, 0)
+        }),
+      {
+        session: { resave: true },
+        routes: (app) =>
+          app.get("/slow", (request, response) => {
+            begun.open()
+            void loggedOut.opened.then(() => {
+              request.session.count = 100
+              response.json({})
+            })
+          })
+      }
+    )
+  )
+
+  const strings = { nul: "a\u0000b", lone: "\ud800", elephant: "🐘" }
+  test(
+    "saving by a bare id that both know; strings that text cannot hold; reading with resave writes nothing",
+    withNodes(
+      (one, two, sessions) =>
+        Effect.gen(function* () {
+          for (const url of [one, two, one]) assert.strictEqual((yield* browser().get(`${url}/import`)).status, 200)
+          assert.strictEqual(yield* sessions.deleteAll, 1)
+          const { get } = browser()
+          yield* get(`${one}/strings`)
+          assert.deepEqual((yield* get(`${one}/look`)).body["strings"], strings)
+          const version = Effect.map(sessions.listForUser(UserId.make("alice")), (all) => all.map((s) => s.version))
+          const before = yield* version
+          for (let visit = 0; visit < 10; visit++) yield* get(`${one}/look`)
+          assert.deepEqual(yield* version, before)
+          assert.lengthOf(before, 1)
+        }),
+      {
+        store: { userId: (data) => (data["strings"] === undefined ? undefined : "alice") },
+        session: { resave: true, cookie: { maxAge: 60_000 } },
+        routes: (app) => {
+          app.get("/strings", (request, response) => {
+            request.session["strings"] = strings
+            response.json({})
+          })
+          app.get("/import", (request, response, next) => {
+            const { cookie } = request.session
+            request.sessionStore.set("imported", { cookie, count: 41 }, (error) =>
+              error ? next(error) : void response.json({})
+            )
+          })
+        }
+      }
     )
   )
 })

@@ -1,0 +1,119 @@
+/**
+ * How express-session's data become a session's attributes, and back: one
+ * attribute for each property, and one for the cookie without its date.
+ */
+import { Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { ExpressSessionData } from "../ExpressStore.ts"
+import { sha256Base64Url } from "./Crypto.ts"
+
+const prefix = "express:"
+/** The attribute of the cookie; no property has this name. */
+export const cookieName = "express.cookie"
+
+/** The names come from the application, perhaps from its users: so many definitions are kept. */
+const maxDefinitions = 1_000
+/** express-session sets `originalMaxAge` to what is left a moment later; a difference up to this is not the application's. */
+const drift = 100
+
+const define = (name: string) => SessionAttribute.make(name, Schema.Json)
+const definitions = new Map<string, ReturnType<typeof define>>()
+
+/** One definition per name, so that what a reader has decoded is there for the next. */
+export const attributeOf = (name: string): ReturnType<typeof define> => {
+  const known = definitions.get(name)
+  if (known !== undefined) return known
+  const defined = define(name)
+  if (definitions.size >= maxDefinitions) definitions.clear()
+  definitions.set(name, defined)
+  return defined
+}
+
+/** Any id of express-session's becomes one of ours. */
+export const idOf = (sid: string): SessionId => {
+  const key = sha256Base64Url(`effect-pg-session: express key: ${sid}`)
+  // 22 characters hold 128 bits and four more, which must be zero.
+  const canonical = Buffer.from(key, "base64url").subarray(0, 16).toString("base64url")
+  const secret = sha256Base64Url(`effect-pg-session: express secret: ${sid}`)
+  return Option.getOrThrow(SessionId.fromString(canonical + secret))
+}
+
+/** Attributes as JSON texts, by name. */
+export type Texts = ReadonlyMap<string, string>
+
+/** What JSON makes of a value; `undefined`: nothing, as with `JSON.stringify`. */
+const jsonOf = (value: unknown): string | undefined => JSON.stringify(value)
+
+export const parse = (text: string): Schema.Json => JSON.parse(text) as Schema.Json
+
+/** The cookie's text. When it expires is the session's business; how long it lasts is kept. */
+const cookieTextOf = ({ cookie }: ExpressSessionData): string | undefined => {
+  const text = jsonOf(cookie?.toJSON?.() ?? cookie)
+  return text === undefined ? undefined : JSON.stringify({ ...JSON.parse(text), expires: undefined })
+}
+
+export const textsOf = (data: ExpressSessionData): Texts => {
+  const texts = new Map<string, string>()
+  for (const [property, value] of Object.entries(data)) {
+    if (property === "cookie") continue
+    const text = jsonOf(value)
+    if (text !== undefined) texts.set(prefix + property, text)
+  }
+  const cookie = cookieTextOf(data)
+  if (cookie !== undefined) texts.set(cookieName, cookie)
+  return texts
+}
+
+/** The same properties with the cookie of the data. */
+export const withCookie = (texts: Texts, data: ExpressSessionData): Texts => {
+  const cookie = cookieTextOf(data)
+  return cookie === undefined ? texts : new Map(texts).set(cookieName, cookie)
+}
+
+/** Whether two texts of an attribute say the same. */
+export const isSame = (name: string, left: string | undefined, right: string): boolean => {
+  if (left === right) return true
+  if (name !== cookieName || left === undefined) return false
+  const [one, two] = [left, right].map((text) => JSON.parse(text) as Record<string, unknown>)
+  const [from, to] = [one?.["originalMaxAge"], two?.["originalMaxAge"]]
+  return (
+    typeof from === "number" &&
+    typeof to === "number" &&
+    Math.abs(from - to) <= drift &&
+    JSON.stringify({ ...one, originalMaxAge: to }) === right
+  )
+}
+
+/** The data of a session, as express-session wants it. */
+export const dataOf = Effect.fnUntraced(function* (session: Session) {
+  const data: Array<[string, unknown]> = []
+  for (const name of session.attributeNames) {
+    if (!name.startsWith(prefix)) continue
+    const value = yield* Session.getOption(session, attributeOf(name))
+    // What it gets is its own to change.
+    if (Option.isSome(value)) data.push([name.slice(prefix.length), structuredClone(value.value)])
+  }
+  const stored = yield* Session.getOption(session, attributeOf(cookieName))
+  const cookie = Option.isSome(stored) ? (structuredClone(stored.value) as Record<string, unknown>) : {}
+  const maxAge = cookie["originalMaxAge"]
+  const expires =
+    typeof maxAge === "number" ? { expires: new Date((yield* Clock.currentTimeMillis) + maxAge).toISOString() } : {}
+  // Not by assignment, which takes `__proto__` for something else than a property.
+  return { ...Object.fromEntries(data), cookie: { ...cookie, ...expires } } as ExpressSessionData
+})
+
+/** `cookie.maxAge` as the idle limit. */
+export const idleTimeoutOf = (data: ExpressSessionData): { readonly idleTimeout?: Duration.Input } => {
+  const maxAge = data.cookie?.originalMaxAge
+  return typeof maxAge === "number" ? { idleTimeout: Math.max(0, maxAge) } : {}
+}
+
+/** The request that a session of express-session's belongs to. */
+export const requestOf = (data: ExpressSessionData): object | undefined => {
+  const request: unknown = Reflect.get(data, "req")
+  return typeof request === "object" && request !== null ? request : undefined
+}
