@@ -87,15 +87,19 @@ export const checkCsrf = (
   const headerName = (options?.headerName ?? "x-csrf-token").toLowerCase()
   const fieldName = options?.fieldName ?? "_csrf"
 
-  const presentedToken = (request: HttpServerRequest): Effect.Effect<string> => {
+  const fieldOf = (request: HttpServerRequest): Effect.Effect<string> =>
+    Effect.match(request.urlParamsBody, {
+      onFailure: () => "",
+      onSuccess: (fields) => Option.getOrElse(UrlParams.getFirst(fields, fieldName), () => "")
+    })
+
+  const presentedToken = (request: HttpServerRequest): Effect.Effect<string, SessionUnavailable, CurrentSession> => {
     const header = request.headers[headerName]
     if (header !== undefined) return Effect.succeed(header)
     const isForm = /^application\/x-www-form-urlencoded\s*(;|$)/i.test(request.headers["content-type"] ?? "")
     if (!isForm) return Effect.succeed("")
-    return Effect.match(request.urlParamsBody, {
-      onFailure: () => "",
-      onSuccess: (fields) => Option.getOrElse(UrlParams.getFirst(fields, fieldName), () => "")
-    })
+    // Without a session no token is valid: what a stranger sends is not even read.
+    return Effect.flatMap(CurrentSession.get, (found) => (Option.isSome(found) ? fieldOf(request) : Effect.succeed("")))
   }
 
   return Effect.flatMap(HttpServerRequest, (request) => {

@@ -85,7 +85,10 @@ export type ModifySessionError = Unauthenticated | SessionConflict | SessionData
 
 /** The operations on the current session. */
 export interface CurrentSessionOperations {
-  /** The session, a guest's included; `None` without a valid cookie or once it has ended. Counts as activity. */
+  /**
+   * The session, a guest's included; `None` without a valid cookie or once it has ended. Counts as activity. It stays what it
+   * was for the rest of the request: a stream or a WebSocket that must notice a logout follows `SessionStore.watch`.
+   */
   readonly get: Effect.Effect<Option.Option<Session>, SessionUnavailable>
   /** Like `get`, but `None` also while the store is down; the cookie is kept. The static accessor demands that the route names this choice. */
   readonly getOrAnonymous: Effect.Effect<Option.Option<Session>>
@@ -101,13 +104,16 @@ export interface CurrentSessionOperations {
   readonly guest: (options?: GuestOptions) => Effect.Effect<Session, SessionDataTooLarge | SessionUnavailable>
   /**
    * The user has just proved who they are: the session becomes theirs under a new id, or a new one begins. A guest's
-   * attributes are kept, another user's are dropped. The old id is worthless where the user changed, and otherwise after 10 seconds.
+   * attributes are kept, another user's are dropped: what a guest's session says of its owner proves nothing. The old id is worthless where the user changed, and otherwise after 10 seconds.
    */
   readonly login: (
     userId: UserId,
     options?: LoginOptions
   ) => Effect.Effect<Session, SessionLimitReached | SessionDataTooLarge | SessionUnavailable>
-  /** Gives the session a new id: whenever its rights grow. `Unauthenticated` where there is no session at all. */
+  /**
+   * Gives the session a new id: whenever its rights grow. `Unauthenticated` where there is no session at all. During the grace
+   * of the old id guards that demand a step-up refuse it; everything else takes one for the other.
+   */
   readonly rotate: (
     options?: RotateIdOptions
   ) => Effect.Effect<Session, Unauthenticated | SessionDataTooLarge | SessionUnavailable>
@@ -125,13 +131,14 @@ export interface CurrentSessionOperations {
   readonly logoutEverywhere: (
     options?: LogoutEverywhereOptions
   ) => Effect.Effect<number, Unauthenticated | SessionUnavailable>
-  /** Leaves a message for the next page, in a guest's session if need be. Of more than 20 the oldest is dropped. */
+  /** Leaves a message for the next page, in a guest's session if need be. Of more than 20 the oldest is dropped, and where they are too large together all but this one are. */
   readonly flash: (kind: string, text: string) => Effect.Effect<void, ModifySessionError>
   /** The messages that were left, each given out exactly once. Costs no write where there is none. */
   readonly takeFlash: Effect.Effect<ReadonlyArray<FlashMessage>, ModifySessionError>
   /**
-   * A token for forms and scripts, bound to this session and its login; see `csrf`. A guest's session begins where there
-   * is none. Different each time, and all of them are valid.
+   * A token for forms and scripts, bound to this session and its login; see `csrf`. Different each time, and all of them
+   * are valid. Where there is no session a guest's begins, which is a row in the database and a response that nobody caches:
+   * ask where a form is shown, not on every page, and limit how often strangers may.
    */
   readonly csrfToken: Effect.Effect<string, SessionUnavailable>
   /** Whether a text is a `csrfToken` of this session. Constant-time; without a session always false. */
@@ -232,7 +239,8 @@ export class CurrentSession extends Context.Service<CurrentSession, CurrentSessi
         const cookies = yield* testCookies
         const value = session === undefined ? undefined : cookies.encode(session, 0)
         const header = value === undefined ? undefined : `${cookies.settings.name}=${Redacted.value(value)}`
-        return new SessionOperations(new RequestSession({ store, cookies, clock }, () => header, constVoid))
+        const request = { source: {}, headers: { cookie: header } }
+        return new SessionOperations(new RequestSession({ store, cookies, clock }, request, constVoid))
       })
     )
 }

@@ -2,7 +2,8 @@
  * The session for endpoints of an `HttpApi`: the same `CurrentSession` as in routes,
  * declared so that the OpenAPI page shows the cookie and generated clients know
  * the errors. Put it on the group after its endpoints (the last `.middleware` is the
- * outermost), and guards on the endpoints.
+ * outermost), and guards on the endpoints: `.middleware` covers what the group has so
+ * far, so that an endpoint which is added afterwards is open to everybody, without a word.
  *
  * - `SessionApi` demands a user who is logged in, and provides `CurrentSession` and `Authenticated`.
  * - `OptionalSessionApi` provides `CurrentSession` to endpoints that work without a session, too.

@@ -21,6 +21,7 @@ import * as Result from "effect/Result"
 import { CookieSigner } from "./CookieSigner.ts"
 import * as CookieHeader from "./internal/CookieHeader.ts"
 import { type CookieSettings, defaultName, maxCookieLength, resolve, table } from "./internal/CookieSettings.ts"
+import { ownCopy } from "./internal/Crypto.ts"
 import { RecentlyVerified } from "./internal/RecentlyVerified.ts"
 import { InvalidCookie, type InvalidCookieReason } from "./SessionHttpError.ts"
 
@@ -135,8 +136,11 @@ export const makeCookies = Effect.fnUntraced(function* (
     return maxAge !== Infinity && now - Number(issued) * 1_000 > maxAge / 2 ? "aged" : undefined
   }
 
-  const verify = (value: string): Verified | InvalidCookieReason => {
-    if (name.length + value.length > maxCookieLength) return "Oversized"
+  const verify = (sent: string): Verified | InvalidCookieReason => {
+    if (name.length + sent.length > maxCookieLength) return "Oversized"
+    if (!shape.test(sent)) return "Malformed"
+    // What is remembered, here and in the store's memory, must not keep the whole header alive.
+    const value = ownCopy(sent)
     const parts = shape.exec(value)
     const signature = parts?.[4]
     const id = parts?.[1] === undefined ? Option.none<SessionId>() : SessionId.fromString(parts[1])

@@ -49,7 +49,12 @@ const makeGuard = (check: SessionGuard["check"]): SessionGuard => {
   )
 }
 
-const makeCondition = (condition: SessionCondition): SessionGuard => makeGuard((current) => current.ensure(condition))
+/** A former id is accepted for a moment, but has no part in the rights for which it was replaced: it may have been stolen. */
+const makeCondition = (condition: SessionCondition): SessionGuard => {
+  const withCurrentId: SessionCondition = (session) =>
+    Session.hasCurrentId(session) ? condition(session) : stepUpRequired
+  return makeGuard((current) => current.ensure(withCurrentId))
+}
 
 /** Lets users pass who are logged in; `Unauthenticated` (401) for everybody else, guests included. */
 export const requireSession: SessionGuard = makeGuard((current) => current.require)
@@ -60,7 +65,10 @@ export interface RequireFreshOptions {
   readonly within: Duration.Input
 }
 
-/** Lets users pass who have logged in recently; `StepUpRequired` (403) for others who are logged in. */
+/**
+ * Lets users pass who have logged in recently; `StepUpRequired` (403) for others who are logged in, and for an id that a
+ * login or a rotation has just replaced.
+ */
 export const requireFresh = (options: RequireFreshOptions): SessionGuard => {
   const within = Duration.fromInputUnsafe(options.within)
   return makeCondition((session) =>
@@ -77,8 +85,8 @@ export interface RequireAttributeOptions<A> {
 }
 
 /**
- * Lets users pass whose session has the attribute, as long as it lives; `StepUpRequired` (403) for others who are logged in.
- * What is stored but does not fit the attribute's schema lets nobody pass. An attribute with an initial value is no
+ * Lets users pass whose session has the attribute, as long as it lives; `StepUpRequired` (403) for others who are logged in,
+ * and for an id that has just been replaced. What is stored but does not fit the attribute's schema lets nobody pass. An attribute with an initial value is no
  * condition, and is refused by its type.
  */
 export const requireAttribute = <A, Missing>(

@@ -10,8 +10,10 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
-import { CurrentSession } from "../src/index.ts"
+import { CurrentSession, type ModifySessionError } from "../src/index.ts"
+import type { Browser } from "./support/Server.ts"
 import { Cart, loggedIn, shop } from "./support/Shop.ts"
+import type { Operation } from "./support/Store.ts"
 
 const alice = UserId.make("alice")
 const ok = HttpServerResponse.text("ok")
@@ -78,6 +80,21 @@ describe("requests at the same time", () => {
   )
 
   it.effect(
+    "flash messages that nobody has read are not in the way of the next one, however large they are",
+    Effect.fnUntraced(function* () {
+      const server = yield* shop()
+      const browser = yield* loggedIn(server)
+      for (let sent = 0; sent < 15; sent++) {
+        assert.strictEqual((yield* browser.post(`/flash?text=${"x".repeat(1_500)}${sent}`)).status, 200)
+      }
+      const { messages } = (yield* browser.get("/flash")).json
+      const texts = (messages as ReadonlyArray<{ readonly text: string }>).map(({ text }) => text.replaceAll("x", ""))
+      assert.deepStrictEqual(texts, ["10", "11", "12", "13", "14"])
+      assert.strictEqual((yield* browser.post("/flash?text=fits")).status, 200)
+    }, Effect.scoped)
+  )
+
+  it.effect(
     "one request begins one guest's session at most",
     Effect.fnUntraced(function* () {
       const server = yield* shop({
@@ -104,6 +121,60 @@ describe("requests at the same time", () => {
       )
       const { messages } = (yield* browser.get("/flash")).json
       assert.strictEqual((messages as ReadonlyArray<unknown>).length, 2)
+    }, Effect.scoped)
+  )
+})
+
+describe("what one handler does at the same time", () => {
+  const atOnce = Effect.fnUntraced(function* (beside: Effect.Effect<unknown, ModifySessionError, CurrentSession>) {
+    const server = yield* shop({
+      more: (session) =>
+        HttpRouter.add(
+          "POST",
+          "/both",
+          Effect.as(Effect.all([beside, CurrentSession.login(alice)], { concurrency: "unbounded" }), ok)
+        ).pipe(Layer.provide(session.layer))
+    })
+    const run = Effect.fnUntraced(function* (browser: Browser, when: "before" | "after", operation: Operation) {
+      const pause = yield* server.watched.pause(when, operation)
+      const both = yield* Effect.forkChild(browser.post("/both"))
+      yield* pause.arrived
+      // What does not wait has time to overtake.
+      yield* Effect.repeat(Effect.yieldNow, { times: 50 })
+      yield* pause.resume
+      assert.strictEqual((yield* Fiber.join(both)).status, 200)
+      assert.deepInclude((yield* browser.get("/me")).json, { user: "alice" })
+    })
+    return { run, server }
+  })
+
+  it.effect(
+    "a guest's session that begins beside a login does not replace it",
+    Effect.fnUntraced(function* () {
+      const { run, server } = yield* atOnce(CurrentSession.flash("info", "hello"))
+      yield* run(server.browser(), "after", "createAnonymous")
+      yield* run(server.browser(), "before", "createAnonymous")
+    }, Effect.scoped)
+  )
+
+  it.effect(
+    "a change of the guest's session that a login overtakes is made in the user's, and does not lose the cookie",
+    Effect.fnUntraced(function* () {
+      const { run, server } = yield* atOnce(CurrentSession.modify(Session.set(Cart, ["beside"])))
+      const browser = server.browser()
+      yield* browser.post("/cart?item=pen")
+      yield* run(browser, "before", "modify")
+      assert.deepInclude((yield* browser.get("/me")).json, { cart: ["beside"] })
+    }, Effect.scoped)
+  )
+
+  it.effect(
+    "an authoritative read that a login overtakes does not bring the guest back",
+    Effect.fnUntraced(function* () {
+      const { run, server } = yield* atOnce(Effect.ignore(CurrentSession.authoritative))
+      const browser = server.browser()
+      yield* browser.post("/cart?item=pen")
+      yield* run(browser, "before", "find")
     }, Effect.scoped)
   )
 })

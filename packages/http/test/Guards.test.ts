@@ -122,6 +122,26 @@ describe("guards", () => {
   )
 
   it.effect(
+    "an id that a step-up or a login has replaced is still accepted for a moment, but has no part in the new rights",
+    Effect.fnUntraced(function* () {
+      const server = yield* shop()
+      const user = yield* loggedIn(server)
+      const status = (path: string, cookie: string) =>
+        Effect.map(server.request("GET", path, { headers: { cookie } }), (answer) => answer.status)
+      for (const [change, guarded] of [
+        ["/elevate", "/guarded/elevated"],
+        ["/login?user=alice", "/guarded/fresh"]
+      ] as const) {
+        const stolen = yield* user.cookie
+        yield* user.post(change)
+        assert.strictEqual(yield* status("/guarded/session", stolen), 200)
+        assert.strictEqual(yield* status(guarded, stolen), 403)
+        assert.strictEqual((yield* user.get(guarded)).status, 200)
+      }
+    }, Effect.scoped)
+  )
+
+  it.effect(
     "authoritative reads the database whatever was read before, and repeats what other guards have demanded",
     Effect.fnUntraced(function* () {
       const server = yield* shop()
@@ -395,6 +415,18 @@ describe("csrf", () => {
       for (const text of wrong) assert.strictEqual((yield* send({ "x-csrf-token": text })).status, 403, text)
       const refused = yield* send({})
       assert.deepStrictEqual(refused.json, { _tag: "CsrfRejected" })
+    }, Effect.scoped)
+  )
+
+  it.effect(
+    "a stranger's form is refused before it is read",
+    Effect.fnUntraced(function* () {
+      const server = yield* shop()
+      const headers = { "content-type": "application/x-www-form-urlencoded", "content-length": "1000000" }
+      // The rest never comes.
+      const answer = yield* server.open("POST", "/guarded/csrf", { headers, body: "_csrf=" })
+      assert.strictEqual(answer.statusCode, 403)
+      answer.destroy()
     }, Effect.scoped)
   )
 

@@ -1,4 +1,5 @@
 /** Properties: whatever bytes a `Cookie` header has, the server answers, and the store hears of nothing that was not signed. */
+import { SessionStore } from "@effect-pg-session/core"
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Context from "effect/Context"
@@ -6,8 +7,13 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { SessionMiddleware } from "../src/index.ts"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { SessionCookie, SessionMiddleware } from "../src/index.ts"
+import * as CookieHeader from "../src/internal/CookieHeader.ts"
 import { cookieLayer, loggedIn, routes, shop } from "./support/Shop.ts"
 import { Watched } from "./support/Store.ts"
 
@@ -103,5 +109,48 @@ describe("no header of any bytes", () => {
           assert.deepStrictEqual(server.watched.calls, [])
         })
       )
+  )
+})
+
+describe("a cookie header costs no more than its length", () => {
+  it("in time, however it is cut into pieces", () => {
+    const header = `${";".repeat(65_000)}__Host-session`
+    const times = Array.from({ length: 9 }, () => {
+      const start = performance.now()
+      assert.strictEqual(CookieHeader.find(header, "__Host-session")._tag, "Absent")
+      assert.strictEqual(CookieHeader.find(`${header}=`, "__Host-session")._tag, "Found")
+      return performance.now() - start
+    })
+    // Quadratic, each of them takes 20 milliseconds.
+    assert.isBelow(Math.min(...times), 10)
+  })
+
+  it.effect(
+    "in memory nothing: a cookie that is remembered does not keep the header that it came in",
+    Effect.fnUntraced(
+      function* () {
+        setFlagsFromString("--expose-gc")
+        const collect = runInNewContext("gc") as () => void
+        const heap = () => {
+          collect()
+          return process.memoryUsage().heapUsed
+        }
+        const { decode, encode, settings } = yield* SessionCookie
+        const sessions = yield* SessionStore
+        const values = yield* Effect.replicateEffect(sessions.createAnonymous(), 200).pipe(
+          Effect.map((all) => all.map((session) => Redacted.value(encode(session, 0))))
+        )
+        const before = heap()
+        for (const value of values) {
+          // As a server gets it: one flat text.
+          const header = Buffer.from(`a=${"x".repeat(60_000)}; ${settings.name}=${value}`).toString()
+          assert.isTrue(Result.isSuccess(decode(header, 0)))
+        }
+        assert.isBelow(heap() - before, 6_000_000)
+        // The headers together have 12 million characters; the decoder is still in use.
+        assert.isTrue(Result.isSuccess(decode(`${settings.name}=${values[0]}`, 0)))
+      },
+      Effect.provide([SessionStore.layerMemory(), cookieLayer()])
+    )
   )
 })

@@ -407,6 +407,25 @@ describe("login", () => {
   )
 
   it.effect(
+    "on the opening of a WebSocket dies, because its handshake carries no cookie; a session that is there can be read",
+    Effect.fnUntraced(function* () {
+      const server = yield* shop({
+        more: (session) =>
+          Layer.mergeAll(
+            HttpRouter.add("GET", "/socket-login", Effect.as(CurrentSession.login(alice), ok)),
+            HttpRouter.add("GET", "/socket", Effect.as(CurrentSession.require, ok))
+          ).pipe(Layer.provide(session.layer))
+      })
+      const browser = yield* loggedIn(server)
+      const headers = { upgrade: "WebSocket", connection: "upgrade", cookie: yield* browser.cookie }
+      server.watched.calls.length = 0
+      assert.strictEqual((yield* server.request("GET", "/socket-login", { headers })).status, 500)
+      assert.strictEqual((yield* server.request("GET", "/socket", { headers })).status, 200)
+      assert.deepStrictEqual(server.watched.calls, ["find"])
+    }, Effect.scoped)
+  )
+
+  it.effect(
     "before a stream begins sends the cookie before its body",
     Effect.fnUntraced(function* () {
       const server = yield* shop({

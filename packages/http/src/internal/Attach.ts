@@ -21,12 +21,18 @@ export const environment: Effect.Effect<Environment, never, SessionStore | Sessi
 })
 
 /**
- * The session of a request, which one that is (a request that a handler makes of the same process is another one), and
- * in which cookie (an application may have several).
+ * The session that an outer middleware has given to this very request (one that a handler makes of the same process is
+ * another one), in the same cookie (an application may have several).
  */
-const Attached = Context.Reference<
-  { readonly source: object; readonly name: string; readonly operations: CurrentSessionOperations } | undefined
->("@effect-pg-session/http/Attached", { defaultValue: () => undefined })
+const attached = (
+  context: Context.Context<never>,
+  source: object,
+  name: string
+): CurrentSessionOperations | undefined => {
+  const outer = Context.getOrUndefined(context, CurrentSession)
+  if (!(outer instanceof SessionOperations) || outer.request.request.source !== source) return undefined
+  return outer.request.environment.cookies.settings.name === name ? outer : undefined
+}
 
 /** Runs a handler with the session of its request. */
 export const attach =
@@ -36,21 +42,10 @@ export const attach =
   ): Effect.Effect<A, E, Exclude<R, CurrentSession> | HttpServerRequest> =>
     Effect.contextWith((context: Context.Context<HttpServerRequest>) => {
       const request = Context.get(context, HttpServerRequest)
-      const { source } = request
-      const { name } = environment.cookies.settings
-      const outer = Context.get(context, Attached)
-      if (outer?.source === source && outer.name === name) {
-        return Effect.provideContext(handler(outer.operations), Context.make(CurrentSession, outer.operations))
-      }
-      const session = new RequestSession(
-        environment,
-        () => request.headers["cookie"],
-        () => cookiesRefused.updateUnsafe(1, context)
-      )
+      const outer = attached(context, request.source, environment.cookies.settings.name)
+      if (outer !== undefined) return Effect.provideService(handler(outer), CurrentSession, outer)
+      const session = new RequestSession(environment, request, () => cookiesRefused.updateUnsafe(1, context))
       HttpEffect.appendPreResponseHandlerUnsafe(context, makePreResponseHandler(session, request))
       const operations = new SessionOperations(session)
-      return Effect.provideContext(
-        handler(operations),
-        Context.add(Context.make(CurrentSession, operations), Attached, { source, name, operations })
-      )
+      return Effect.provideService(handler(operations), CurrentSession, operations)
     })

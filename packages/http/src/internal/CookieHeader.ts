@@ -29,10 +29,12 @@ export const find = (header: string | undefined, name: string): Lookup => {
   if (header.length > maxHeaderLength) return oversized
   let value: string | undefined = undefined
   let start = 0
-  while (start < header.length) {
+  let equals = header.indexOf("=")
+  // Without any further sign nothing is left to find. Looking for it once and not for every pair keeps this linear.
+  while (start < header.length && equals >= 0) {
     const semicolon = header.indexOf(";", start)
     const end = semicolon < 0 ? header.length : semicolon
-    const equals = header.indexOf("=", start)
+    if (equals < start) equals = header.indexOf("=", start)
     if (equals >= 0 && equals < end && trimmed(header, start, equals) === name) {
       if (value !== undefined) return duplicated
       value = trimmed(header, equals + 1, end)

@@ -20,6 +20,9 @@ export const sha256Base64Url = (text: string): string => createHash("sha256").up
 /** `bytes` bytes from the operating system's CSPRNG, in base64url without padding. */
 export const randomBase64Url = (bytes: number): string => randomBytes(bytes).toString("base64url")
 
+/** The same ASCII text in memory of its own: a part of a long text keeps all of it alive otherwise. */
+export const ownCopy = (text: string): string => Buffer.from(text, "latin1").toString("latin1")
+
 /** Compares two ASCII strings in a time that depends on their lengths only. */
 export const equalsConstantTime = (left: string, right: string): boolean => {
   if (left.length !== right.length) return false

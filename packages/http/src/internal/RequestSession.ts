@@ -24,6 +24,14 @@ export interface Environment {
   readonly clock: Clock.Clock
 }
 
+/** What there is to know of a request. */
+export interface PresentingRequest {
+  /** The request, as the platform knows it. */
+  readonly source: object
+  /** Made when they are first read. */
+  readonly headers: { readonly [name: string]: string | undefined }
+}
+
 /** What the response has to do about the cookie. */
 export type CookieChange =
   /** Nothing. */
@@ -42,6 +50,7 @@ const none: Found = Exit.succeed(Option.none())
 
 export class RequestSession {
   readonly environment: Environment
+  readonly request: PresentingRequest
   /** What must still hold after an authoritative read. */
   readonly conditions: Array<SessionCondition> = []
   change: CookieChange = "none"
@@ -49,17 +58,18 @@ export class RequestSession {
   asked = false
   /** Whether the response is on its way, and with it the last chance to set the cookie. */
   sent = false
-  private readonly header: () => string | undefined
   /** Called once for a cookie that may not be looked up. */
   private readonly onRefused: () => void
   private decoded: Result.Result<PresentedCookie | undefined, unknown> | undefined = undefined
   private settled: Found | undefined = undefined
-  private loading: Deferred.Deferred<void> | undefined = undefined
-  private guests: Semaphore.Semaphore | undefined = undefined
+  private loading = false
+  /** Where others wait for the one that loads. */
+  private loaded: Deferred.Deferred<void> | undefined = undefined
+  private turns: Semaphore.Semaphore | undefined = undefined
 
-  constructor(environment: Environment, header: () => string | undefined, onRefused: () => void) {
+  constructor(environment: Environment, request: PresentingRequest, onRefused: () => void) {
     this.environment = environment
-    this.header = header
+    this.request = request
     this.onRefused = onRefused
   }
 
@@ -71,7 +81,7 @@ export class RequestSession {
   private presented(): PresentedCookie | undefined {
     this.asked = true
     if (this.decoded === undefined) {
-      this.decoded = this.environment.cookies.decode(this.header(), this.now)
+      this.decoded = this.environment.cookies.decode(this.request.headers["cookie"], this.now)
       if (Result.isFailure(this.decoded)) this.onRefused()
     }
     return Result.isSuccess(this.decoded) ? this.decoded.success : undefined
@@ -95,6 +105,11 @@ export class RequestSession {
     return this.settled !== undefined && Exit.isSuccess(this.settled) ? this.known?.id : this.presented()?.id
   }
 
+  /** Whether the request still goes by this id: a login or a rotation may have come in between. */
+  isStill(id: SessionId): boolean {
+    return this.id !== undefined && Redacted.value(this.id) === Redacted.value(id)
+  }
+
   /** The session, read once. */
   get load(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
     return Effect.suspend(() => this.read())
@@ -103,27 +118,28 @@ export class RequestSession {
   private read(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
     if (this.settled !== undefined) return this.settled
     // Whoever was loading may have been interrupted: then somebody else does it.
-    if (this.loading !== undefined) return Effect.flatMap(Deferred.await(this.loading), () => this.load)
+    if (this.loading) {
+      this.loaded ??= Deferred.makeUnsafe<void>()
+      return Effect.flatMap(Deferred.await(this.loaded), () => this.load)
+    }
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
     const { minVersion } = presented
-    const done = Deferred.makeUnsafe<void>()
-    this.loading = done
-    return this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion }).pipe(
-      Effect.catch(answerWith),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          this.loading = undefined
-          // A login may have come in between, and then knows better.
-          if (this.settled === undefined && !Exit.hasInterrupts(exit)) {
-            this.settled = exit
-            if (presented.renew !== undefined && this.known !== undefined) this.renew()
-          }
-          Deferred.doneUnsafe(done, Exit.void)
-        })
-      ),
-      Effect.flatMap((found) => this.settled ?? Exit.succeed(found))
-    )
+    this.loading = true
+    const find = this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion })
+    const settled = Effect.onExitPrimitive(Effect.catch(find, answerWith), (exit) => {
+      const { loaded } = this
+      this.loading = false
+      this.loaded = undefined
+      // A login may have come in between, and then knows better.
+      if (this.settled === undefined && !Exit.hasInterrupts(exit)) {
+        this.settled = exit
+        if (presented.renew !== undefined && this.known !== undefined) this.renew()
+      }
+      if (loaded !== undefined) Deferred.doneUnsafe(loaded, Exit.void)
+      return undefined
+    })
+    return Effect.flatMap(settled, (found) => this.settled ?? Exit.succeed(found))
   }
 
   /** The session from the database, now. */
@@ -133,7 +149,8 @@ export class RequestSession {
       if (id === undefined) return this.load
       return this.environment.store.find(id, { refresh: true }).pipe(
         Effect.catch(answerWith),
-        Effect.flatMap((found) => this.settle(Exit.succeed(found)))
+        // A login or a rotation beside it knows better.
+        Effect.flatMap((found) => (this.isStill(id) ? this.settle(Exit.succeed(found)) : this.load))
       )
     })
   }
@@ -159,7 +176,7 @@ export class RequestSession {
   written(session: Session): Session {
     const { known } = this
     if (this.settled !== undefined && known === undefined && Exit.isSuccess(this.settled)) return session
-    if (known !== undefined && (!sameId(known, session) || known.version > session.version)) return session
+    if (known !== undefined && (!this.isStill(session.id) || known.version > session.version)) return session
     this.settle(Exit.succeed(Option.some(session)))
     if (this.environment.cookies.settings.readYourWrites) this.renew()
     return session
@@ -177,11 +194,14 @@ export class RequestSession {
     this.change = this.hasCookie ? "clear" : "none"
   }
 
-  /** One at a time, so that a request begins one guest's session at most. */
-  oneGuest<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+  /**
+   * One at a time, whatever a handler does at once: a request begins one guest's session at most, and none that replaces
+   * the login beside it.
+   */
+  private inTurn<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
-      this.guests ??= Semaphore.makeUnsafe(1)
-      return this.guests.withPermit(effect)
+      this.turns ??= Semaphore.makeUnsafe(1)
+      return this.turns.withPermit(effect)
     })
   }
 
@@ -191,21 +211,24 @@ export class RequestSession {
    */
   beforeResponse<A, E, R>(operation: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     const tooLate = Effect.suspend(() =>
-      this.sent
+      this.sent || isWebSocket(this.request)
         ? Effect.die(
             new Error(
-              `CurrentSession.${operation} came after the response's headers, so the cookie cannot be sent any more: call it before the handler answers, not in the body of a stream or in a fiber that outlives the handler`
+              `CurrentSession.${operation} came after the response's headers, so the cookie cannot be sent any more: call it before the handler answers, not in the body of a stream, in a WebSocket, or in a fiber that outlives the handler`
             )
           )
         : Effect.void
     )
     return Effect.uninterruptible(
-      Effect.andThen(
-        tooLate,
-        Effect.tap(effect, () => tooLate)
+      this.inTurn(
+        Effect.andThen(
+          tooLate,
+          Effect.tap(effect, () => tooLate)
+        )
       )
     )
   }
 }
 
-const sameId = (left: Session, right: Session): boolean => Redacted.value(left.id) === Redacted.value(right.id)
+/** Its handshake is answered without a cookie. */
+const isWebSocket = ({ headers }: PresentingRequest): boolean => headers["upgrade"]?.toLowerCase() === "websocket"

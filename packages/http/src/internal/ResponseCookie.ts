@@ -4,6 +4,7 @@
  */
 import { Session } from "@effect-pg-session/core"
 import * as Effect from "effect/Effect"
+import type { CookiesError } from "effect/http/Cookies"
 import type { PreResponseHandler } from "effect/http/HttpEffect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -73,38 +74,43 @@ const current = (session: RequestSession): Effect.Effect<Option.Option<Session>>
   })
 }
 
+/** The response with what the session has to say in the cookie. */
+const withChange = (
+  session: RequestSession,
+  request: HttpServerRequest,
+  response: Response
+): Effect.Effect<Response, CookiesError> => {
+  const { cookies } = session.environment
+  if (session.change === "clear") return clear(response, cookies)
+  if (cookies.settings.secure && isPlain(request, cookies) === true) {
+    return Effect.as(
+      Effect.logWarning(
+        "The session cookie is for encrypted connections only and was not sent in answer to a plain request: let the proxy redirect to https, and have it set X-Forwarded-Proto"
+      ),
+      dependsOnCookie(response)
+    )
+  }
+  return Effect.flatMap(
+    current(session),
+    Option.match({
+      onNone: () => Effect.succeed(dependsOnCookie(response)),
+      onSome: (value) => withCookie(response, cookies, cookies.encode(value, session.now), cookies.attributes)
+    })
+  )
+}
+
 /**
  * The handler to append for a request; it needs no service and never fails. `request` is the one that the middleware saw:
  * the one that the handler is called with lacks what other middleware has found out about it.
  */
 export const makePreResponseHandler =
   (session: RequestSession, request: HttpServerRequest): PreResponseHandler =>
-  (_, response) =>
-    Effect.suspend(() => {
-      session.sent = true
-      const { change } = session
-      if (change === "none") {
-        return Effect.succeed(session.asked ? dependsOnCookie(response) : response)
-      }
-      const { cookies } = session.environment
-      if (change === "clear") return clear(response, cookies)
-      if (cookies.settings.secure && isPlain(request, cookies) === true) {
-        return Effect.as(
-          Effect.logWarning(
-            "The session cookie is for encrypted connections only and was not sent in answer to a plain request: let the proxy redirect to https, and have it set X-Forwarded-Proto"
-          ),
-          dependsOnCookie(response)
-        )
-      }
-      return Effect.flatMap(
-        current(session),
-        Option.match({
-          onNone: () => Effect.succeed(dependsOnCookie(response)),
-          onSome: (value) => withCookie(response, cookies, cookies.encode(value, session.now), cookies.attributes)
-        })
-      )
-    }).pipe(
-      Effect.catchCause((cause) =>
-        Effect.as(Effect.logError("The session cookie could not be set", cause), dependsOnCookie(response))
-      )
+  (_, response) => {
+    session.sent = true
+    // Most responses change nothing: what is known at once lets the server write them at once.
+    if (session.change === "none") return Effect.succeed(session.asked ? dependsOnCookie(response) : response)
+    return Effect.catchCause(
+      Effect.suspend(() => withChange(session, request, response)),
+      (cause) => Effect.as(Effect.logError("The session cookie could not be set", cause), dependsOnCookie(response))
     )
+  }

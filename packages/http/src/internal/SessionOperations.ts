@@ -103,15 +103,9 @@ export class SessionOperations implements CurrentSessionOperations {
       Effect.map((session) => request.issued(session, "begin")),
       Effect.tap((session) => logged("A guest's session began", session.key))
     )
-    return request.oneGuest(
-      Effect.flatMap(
-        this.get,
-        Option.match({
-          onNone: () => request.beforeResponse("guest", begin),
-          onSome: (session) => Effect.succeed(session)
-        })
-      )
-    )
+    const orElse = <E>(onNone: Effect.Effect<Session, E>) =>
+      Effect.flatMap(this.get, (found) => (Option.isSome(found) ? Effect.succeed(found.value) : onNone))
+    return orElse(request.beforeResponse("guest", orElse(begin)))
   }
 
   login(
@@ -171,6 +165,7 @@ export class SessionOperations implements CurrentSessionOperations {
       if (id === undefined) return absent
       return Effect.catch(this.modifyId(id, f, options), (error): Effect.Effect<Session, E | ModifySessionError, R> => {
         if (error instanceof CallbackError || error._tag !== "SessionNotFound") return answerModify(error)
+        if (!request.isStill(id)) return this.modify(f, options)
         request.gone()
         return absent
       })
@@ -225,15 +220,16 @@ export class SessionOperations implements CurrentSessionOperations {
   }
 
   flash(kind: string, text: string): Effect.Effect<void, ModifySessionError> {
-    return Effect.asVoid(
+    const leave = (atMost: number) =>
       this.modify(
         (session) =>
           Effect.map(waiting(session), (messages) =>
-            Session.set(session, Flash, [...messages, { kind, text }].slice(-maxFlashMessages))
+            Session.set(session, Flash, [...messages, { kind, text }].slice(-atMost))
           ),
         { whenAbsent: "createGuest" }
       )
-    )
+    // What nobody has read must not be in the way of what is said now.
+    return Effect.asVoid(Effect.catchTag(leave(maxFlashMessages), "SessionDataTooLarge", () => leave(1)))
   }
 
   get takeFlash(): Effect.Effect<ReadonlyArray<FlashMessage>, ModifySessionError> {
