@@ -109,7 +109,8 @@ export const generate = (key?: SessionKey): SessionId =>
 
 /**
  * @internal Under this key the options of `create` may hold the id of the session: for bridges to frameworks that mint ids
- * themselves. It must be as hard to guess as ours, and must never have been used.
+ * themselves. It must be as hard to guess as ours, and must never have been used. Those of `rotate` may hold the id that the
+ * session goes by then, with the same key: for a framework that has renewed it already, or does not.
  */
 export const givenId: unique symbol = Symbol.for("@effect-pg-session/core/givenId")
 

@@ -4,16 +4,19 @@
  */
 import { Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { isDeepStrictEqual } from "node:util"
 import type { ExpressSessionData } from "../ExpressStore.ts"
 import { sha256Base64Url } from "./Crypto.ts"
 
 const prefix = "express:"
 /** The attribute of the cookie; no property has this name. */
 export const cookieName = "express.cookie"
+
+/** What the application calls it. */
+export const propertyOf = (name: string): string => name.slice(prefix.length)
 
 /** The names come from the application, perhaps from its users: so many definitions are kept. */
 const maxDefinitions = 1_000
@@ -74,10 +77,15 @@ export const withCookie = (texts: Texts, data: ExpressSessionData): Texts => {
   return cookie === undefined ? texts : new Map(texts).set(cookieName, cookie)
 }
 
-/** Whether two texts of an attribute say the same. */
-export const isSame = (name: string, left: string | undefined, right: string): boolean => {
+/** Whether two texts say the same; PostgreSQL keeps the properties of an object in an order of its own. */
+export const isEqual = (left: string | undefined, right: string | undefined): boolean =>
+  left === right ||
+  (left !== undefined && right !== undefined && isDeepStrictEqual(JSON.parse(left), JSON.parse(right)))
+
+/** Whether a request has left an attribute as it was. */
+export const isSame = (name: string, left: string | undefined, right: string | undefined): boolean => {
   if (left === right) return true
-  if (name !== cookieName || left === undefined) return false
+  if (name !== cookieName || left === undefined || right === undefined) return false
   const [one, two] = [left, right].map((text) => JSON.parse(text) as Record<string, unknown>)
   const [from, to] = [one?.["originalMaxAge"], two?.["originalMaxAge"]]
   return (
@@ -106,10 +114,13 @@ export const dataOf = Effect.fnUntraced(function* (session: Session) {
   return { ...Object.fromEntries(data), cookie: { ...cookie, ...expires } } as ExpressSessionData
 })
 
-/** `cookie.maxAge` as the idle limit. */
-export const idleTimeoutOf = (data: ExpressSessionData): { readonly idleTimeout?: Duration.Input } => {
-  const maxAge = data.cookie?.originalMaxAge
-  return typeof maxAge === "number" ? { idleTimeout: Math.max(0, maxAge) } : {}
+/** The texts of a session as it stands. */
+export const sessionTexts = (session: Session) => Effect.map(dataOf(session), textsOf)
+
+/** `cookie.maxAge` in milliseconds. */
+export const maxAgeOf = ({ cookie }: ExpressSessionData): number | undefined => {
+  const maxAge = cookie?.originalMaxAge
+  return typeof maxAge === "number" && Number.isFinite(maxAge) ? Math.max(0, maxAge) : undefined
 }
 
 /** The request that a session of express-session's belongs to. */

@@ -21,12 +21,13 @@ import {
   hashOfToken,
   isToken,
   keyOfToken,
+  type SessionId,
   type SessionKey,
   type UserId,
   type WithGivenId
 } from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, Storage } from "../../SessionStorage.ts"
-import type { CreateOptions, Sessions } from "../../SessionStore.ts"
+import type { CreateOptions, RotateOptions, Sessions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
@@ -128,12 +129,12 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
       )
     })
 
-  const rotate: Lifecycle["rotate"] = (id, options) =>
+  const rotate = (id: SessionId, options?: RotateOptions & WithGivenId): ReturnType<Lifecycle["rotate"]> =>
     Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (set) => {
       const token = Redacted.value(id)
       if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
       const key = keyOfToken(token)
-      const renewed = generate(key)
+      const renewed = options?.[givenId] ?? generate(key)
       const userId = options?.userId
       return registered("rotate the session", key, (fill) =>
         Effect.suspend(() => {
