@@ -1,5 +1,12 @@
 /** The routes: what a person can do, and what each of it demands. */
-import { Session, SessionAttribute, SessionKey, SessionStore, UserId } from "@effect-pg-session/core"
+import {
+  Session,
+  SessionAttribute,
+  SessionKey,
+  SessionStore,
+  type SessionStoreUnavailable,
+  UserId
+} from "@effect-pg-session/core"
 import {
   Authenticated,
   csrf,
@@ -8,7 +15,8 @@ import {
   requireFresh,
   requireSession,
   type SessionHttpError,
-  SessionMiddleware
+  SessionMiddleware,
+  SessionUnavailable
 } from "@effect-pg-session/http"
 import * as Array from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -43,12 +51,12 @@ const asset = (file: string, contentType: string) => {
 }
 
 /** The fields of a form; a form that this page does not have is a bad request. */
-const form = <S extends Schema.Struct.Fields>(fields: S) =>
-  HttpServerRequest.schemaBodyUrlParams(Schema.Struct(fields) as never) as Effect.Effect<
-    Schema.Struct.Type<S>,
-    Schema.SchemaError,
-    HttpServerRequest.HttpServerRequest
-  >
+const form = <A, I extends Readonly<Record<string, string>>>(schema: Schema.Codec<A, I>) =>
+  HttpServerRequest.schemaBodyUrlParams(schema)
+
+/** What the store itself is asked fails as what the session is asked does. */
+const available = <A, R>(effect: Effect.Effect<A, SessionStoreUnavailable, R>) =>
+  Effect.mapError(effect, () => new SessionUnavailable())
 
 export const make = (node: NodeInfo) => {
   const explain = (error: SessionHttpError): HttpServerResponse.HttpServerResponse => {
@@ -106,7 +114,7 @@ export const make = (node: NodeInfo) => {
       }
       const messages = yield* CurrentSession.takeFlash
       const theme = yield* Effect.orDie(Session.get(found.value, Theme))
-      const parts = yield* Effect.orDie(fragments(found.value))
+      const parts = yield* available(fragments(found.value))
       return page(homePage(node, reading, messages, found.value.userId.value, found.value, theme, parts))
     })
   )
@@ -115,7 +123,7 @@ export const make = (node: NodeInfo) => {
     "POST",
     "/login",
     Effect.gen(function* () {
-      const { user } = yield* form({ user: Schema.Literals(users.map(String)) })
+      const { user } = yield* form(Schema.Struct({ user: Schema.Literals(users.map(String)) }))
       const request = yield* HttpServerRequest.HttpServerRequest
       const device = `${deviceOf(request.headers["user-agent"])}, by ${node.name}`
       yield* CurrentSession.login(UserId.make(user), { attributes: [SessionAttribute.value(Device, device)] })
@@ -129,7 +137,7 @@ export const make = (node: NodeInfo) => {
     "POST",
     "/cart",
     Effect.gen(function* () {
-      const { item } = yield* form({ item: Schema.Literals(goods) })
+      const { item } = yield* form(Schema.Struct({ item: Schema.Literals(goods) }))
       yield* CurrentSession.modify(Session.modify(Cart, (items) => [...items, item]))
       return home
     })
@@ -159,7 +167,7 @@ export const make = (node: NodeInfo) => {
     "POST",
     "/theme",
     Effect.gen(function* () {
-      const { theme } = yield* form({ theme: Schema.Literals(themes) })
+      const { theme } = yield* form(Schema.Struct({ theme: Schema.Literals(themes) }))
       yield* CurrentSession.modify(Session.set(Theme, theme))
       return home
     })
@@ -193,9 +201,9 @@ export const make = (node: NodeInfo) => {
     "/devices/end",
     Effect.gen(function* () {
       const sessions = yield* SessionStore
-      const { key } = yield* form({ key: SessionKey })
-      const own = yield* sessions.listForUser(yield* Authenticated.userId)
-      if (own.some((device) => device.key === key)) yield* sessions.deleteByKey(key)
+      const { key } = yield* form(Schema.Struct({ key: SessionKey }))
+      const own = yield* available(sessions.listForUser(yield* Authenticated.userId))
+      if (own.some((device) => device.key === key)) yield* available(sessions.deleteByKey(key))
       return home
     })
   )
@@ -216,7 +224,7 @@ export const make = (node: NodeInfo) => {
     "POST",
     "/listener",
     Effect.gen(function* () {
-      const { network } = yield* form({ network: Schema.Literals(["up", "cut", "silent"]) })
+      const { network } = yield* form(Schema.Struct({ network: Schema.Literals(["up", "cut", "silent"]) }))
       const { cut, restore, silence } = yield* ListenerSwitch
       yield* network === "up" ? restore : network === "cut" ? cut : silence
       return home

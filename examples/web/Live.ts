@@ -38,7 +38,10 @@ const event = (name: string, data: unknown): string => `event: ${name}\ndata: ${
 
 const fragmentEvent = ({ content, id }: Fragment): string => event("fragment", { id, html: content.text })
 
-/** The events of one window, until its session ends. */
+/**
+ * The events of one window, until its session ends or gets a new id. The old id tells nothing then, but its key is still
+ * among the user's sessions: that window has its new cookie already, and only has to ask again.
+ */
 export const events = Effect.fnUntraced(function* (session: Session) {
   const sessions = yield* SessionStore
   const context = yield* Effect.context<SessionStore | ListenerSwitch>()
@@ -52,11 +55,15 @@ export const events = Effect.fnUntraced(function* (session: Session) {
     for (const [index, text] of all.entries()) sent.set(String(index), text)
     return changed.join("")
   }).pipe(Effect.provideContext(context))
+  const last = Effect.gen(function* () {
+    const devices = Option.isSome(session.userId) ? yield* sessions.listForUser(session.userId.value) : []
+    return event(devices.some(({ key }) => key === session.key) ? "renewed" : "ended", {})
+  })
   const changes = Stream.map(sessions.watch(session.id), () => undefined)
   const ticks = Stream.map(Stream.tick("1 second"), () => undefined)
   const texts = Stream.merge(changes, ticks, { haltStrategy: "left" }).pipe(
     Stream.mapEffect(() => render),
-    Stream.concat(Stream.succeed(event("ended", {})))
+    Stream.concat(Stream.fromEffect(last))
   )
   return HttpServerResponse.stream(Stream.encodeText(texts), {
     contentType: "text/event-stream",

@@ -33,6 +33,9 @@ const action = (path: string, label: string, name?: string, value?: string): Htm
 
 const region = (fragment: Fragment): Html => html`<div id="${fragment.id}" aria-live="polite">${fragment.content}</div>`
 
+/** What changes every second is not read out each time: the script announces when its state becomes another. */
+const ticking = ({ content, id }: Fragment): Html => html`<div id="${id}" data-announce>${content}</div>`
+
 const card = (title: string, ...contents: ReadonlyArray<Html>): Html =>
   html`<section>
     <h2>${title}</h2>
@@ -41,7 +44,7 @@ const card = (title: string, ...contents: ReadonlyArray<Html>): Html =>
 
 const readingLine = ({ againMicros, micros, source }: Reading): Html =>
   source === "nowhere"
-    ? html`<p class="reading">No cookie, no lookup.</p>`
+    ? html`<p class="reading">Nobody is logged in here.</p>`
     : html`<p class="reading" id="reading">
         Your session came from <b>${source === "memory" ? "this node's memory" : "the database"}</b> in
         <b>${micros.toFixed(1)} µs</b>, its cookie verified. Reading it once more took
@@ -64,6 +67,7 @@ const layout = (node: NodeInfo, theme: string, body: Html): Html =>
           <a href="${node.otherUrl}">the same page on the other node</a>
         </header>
         <main>${body}</main>
+        <p id="announcer" class="unseen" role="status"></p>
         <footer>One cookie for both nodes. Open a private window to be a second device.</footer>
       </body>
     </html>`
@@ -88,7 +92,7 @@ export const loginPage = (
         ${users.map((user) => html`<button name="user" value="${user}">Log in as ${user}</button>`)}
       </form>`
     )}
-    ${card("This node", region(health), listenerForms)}`
+    ${card("This node", ticking(health), listenerForms)}`
   ).text
 
 const listenerForms = html`<div class="row">
@@ -126,7 +130,7 @@ export const homePage = (
         )}
         ${card(
           "Step up",
-          region(fragments.elevated),
+          ticking(fragments.elevated),
           html`<div class="row">
             ${action("/step-up", "Step up")}${action("/transfer", "Transfer money")}${action("/email", "Change e-mail")}
           </div>`
@@ -143,7 +147,7 @@ export const homePage = (
             )}
           </form>`
         )}
-        ${card(node.name, region(fragments.health), listenerForms)}
+        ${card(node.name, ticking(fragments.health), listenerForms)}
       </div>
       <p class="quiet">Session <code>${session.key.slice(0, 8)}…</code></p>`
   ).text

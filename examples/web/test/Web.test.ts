@@ -125,7 +125,30 @@ describe.skipIf(isMissing)("with a browser", () => {
         yield* press(two, "Change e-mail")
         yield* sees(two, ".notice", "Changed")
         yield* sees(one, "#elevated", "Ordinary access")
+        yield* sees(one, "#announcer", "Ordinary access")
         yield* sees(two, "#elevated", "Ordinary access", 5_000)
+      })
+    )
+
+    test(
+      "a new id is no logout: the other window follows the session beyond the old id's grace",
+      Effect.gen(function* () {
+        const { browser, urls } = yield* World
+        const bob = yield* device(browser)
+        const one = yield* open(bob, urls[0])
+        yield* press(one, "Log in as bob")
+        const two = yield* open(bob, urls[1])
+        // The stream of the old id ends with its grace, and not before.
+        const streamEnds = two.waitForEvent("requestfinished", {
+          predicate: (request) => request.url().endsWith("/live"),
+          timeout: 20_000
+        })
+        yield* press(one, "Step up")
+        yield* Effect.promise(() => streamEnds)
+        yield* press(one, "+ ink")
+        const count = yield* Effect.promise(() => one.locator(cartCount).innerText())
+        yield* sees(two, cartCount, new RegExp(`^${count}$`))
+        assert.notInclude(two.url(), "ended", "the window was told that its session had ended")
       })
     )
 

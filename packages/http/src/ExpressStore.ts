@@ -30,7 +30,7 @@ import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as ExpressSaves from "./internal/ExpressSaves.ts"
 
-export { ExpressSessionConflict } from "./internal/ExpressSaves.ts"
+export { ExpressSessionConflict } from "./internal/ExpressChanges.ts"
 
 /** What express-session keeps of a session: `cookie` and whatever the application put there. */
 export interface ExpressSessionData {
@@ -150,7 +150,8 @@ export const toExpressStore = <S extends object>(
     length: (callback) => answer(() => Effect.fail(new ExpressStoreUnsupported({ method: "length" })), callback),
     createSession: (request, data) => {
       saves.adopt(request, data)
-      return typeof inherited === "function" ? Reflect.apply(inherited, store, [request, data]) : data
+      const created: unknown = typeof inherited === "function" ? Reflect.apply(inherited, store, [request, data]) : data
+      return created
     }
   }
   return Object.assign(store, methods)

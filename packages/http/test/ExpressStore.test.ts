@@ -5,11 +5,14 @@
 import { type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
 import { PgSession } from "@effect-pg-session/pg"
 import { assert, describe } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type { Request, Response } from "express"
 import type session from "express-session"
+import { ExpressSessionConflict } from "../src/index.ts"
 import { type AppOptions, browser, clocked, gate, managed, memory, nodes, serve, test } from "./support/Express.ts"
 
 describe("an application on the store", () => {
@@ -343,6 +346,189 @@ describe("an application on the store", () => {
       yield* two.get(`${url}/count`)
       yield* one.get(`${url}/clear`)
       assert.strictEqual((yield* two.get(`${url}/count`)).body["count"], 1)
+    })
+  )
+
+  test(
+    "a user who appears without a new id has logged in all the same; another one finds nothing of the first",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const sessions = yield* Effect.promise(() => runtime.runPromise(SessionStore))
+      const { url } = yield* serve(runtime, {
+        store: { userId: ({ user }) => (typeof user === "string" ? user : undefined) }
+      })
+      const { get } = browser()
+      yield* get(`${url}/set/color/red`)
+      yield* get(`${url}/set/user/alice`)
+      assert.deepInclude((yield* get(`${url}/look`)).body, { color: "red", user: "alice" })
+      const [device] = yield* sessions.listForUser(UserId.make("alice"))
+      assert.isDefined(device)
+      yield* get(`${url}/set/user/bob`)
+      assert.lengthOf(yield* sessions.listForUser(UserId.make("alice")), 0)
+      assert.lengthOf(yield* sessions.listForUser(UserId.make("bob")), 1)
+      assert.deepInclude((yield* get(`${url}/look`)).body, { color: "red", user: "bob" })
+      yield* get(`${url}/unset/user`)
+      assert.lengthOf(yield* sessions.listForUser(UserId.make("bob")), 1)
+      assert.strictEqual((yield* get(`${url}/set/user/${"x".repeat(2_000)}`)).status, 200)
+      assert.strictEqual((yield* get(`${url}/look`)).body["user"], undefined)
+    })
+  )
+
+  test(
+    "a user who is none is an error of the save, and nothing is stored",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime, {
+        store: { userId: () => "" },
+        routes: (app) =>
+          app.get("/save", (request, response, next) => {
+            request.session.count = 1
+            request.session.save((error) => (error ? next(error) : void response.json({})))
+          })
+      })
+      assert.strictEqual((yield* browser().get(`${url}/save`)).status, 500)
+      const remaining = Effect.flatMap(SessionStore, (sessions) => sessions.deleteAll)
+      assert.strictEqual(yield* Effect.promise(() => runtime.runPromise(remaining)), 0)
+    })
+  )
+
+  for (const concurrency of ["merge", "refuse"] as const) {
+    test(
+      `one property that two requests change at once: concurrency "${concurrency}"`,
+      Effect.gen(function* () {
+        const { open, opened } = gate()
+        const begun = gate()
+        const { url } = yield* serve(yield* memory, {
+          store: { concurrency },
+          routes: (app) => {
+            const save = (request: Request, response: Response) =>
+              request.session.save((error: unknown) =>
+                response.json(
+                  error instanceof ExpressSessionConflict ? { conflict: error.property } : { error: error ?? null }
+                )
+              )
+            app.get("/slow/:name/:value", (request, response) => {
+              begun.open()
+              void opened.then(() => {
+                request.session[request.params.name] = request.params.value
+                save(request, response)
+              })
+            })
+            app.get("/late/:value", (request, response) => {
+              request.session["own"] = 1
+              request.session.save(() => {
+                void fetch(`${url}/set/color/green`, { headers: { cookie: request.headers.cookie ?? "" } }).then(() => {
+                  request.session["own"] = 2
+                  request.session.save(() => {
+                    request.session["color"] = request.params.value
+                    save(request, response)
+                  })
+                })
+              })
+            })
+          }
+        })
+        const { cookie, get } = browser()
+        yield* get(`${url}/set/color/red`)
+        const slow = Effect.all(
+          ["color/blue", "size/large", "color/white"].map((path) => browser(cookie()).get(`${url}/slow/${path}`)),
+          { concurrency: "unbounded" }
+        )
+        const fast = Effect.gen(function* () {
+          yield* Effect.promise(() => begun.opened)
+          yield* get(`${url}/set/color/white`)
+          open()
+        })
+        const [[blue, size, white]] = yield* Effect.all([slow, fast], { concurrency: 2 })
+        assert.deepEqual(size?.body, { error: null })
+        const { body } = yield* get(`${url}/look`)
+        assert.strictEqual(body["size"], "large")
+        if (concurrency === "merge") {
+          assert.deepEqual(blue?.body, { error: null })
+        } else {
+          assert.deepEqual(blue?.body, { conflict: "color" })
+          // What says the same is no conflict.
+          assert.deepEqual(white?.body, { error: null })
+          assert.strictEqual(body["color"], "white")
+        }
+        // Its own saves in between do not let a request overwrite what it has never seen.
+        const late = yield* get(`${url}/late/black`)
+        const last = yield* get(`${url}/look`)
+        assert.strictEqual(last.body["own"], 2)
+        assert.deepEqual(late.body, concurrency === "merge" ? { error: null } : { conflict: "color" })
+        assert.strictEqual(last.body["color"], concurrency === "merge" ? "black" : "green")
+      })
+    )
+  }
+
+  test(
+    "an id that this node has met is never begun anew, whoever saves it",
+    Effect.gen(function* () {
+      const { pass, runtime } = yield* clocked
+      const { url } = yield* serve(runtime, {
+        session: { cookie: { maxAge: 60_000 } },
+        routes: (app) =>
+          app.get("/revive/:id", (request, response, next) => {
+            const { cookie } = request.session
+            request.sessionStore.set(request.params.id, { cookie, count: 100 }, (error) => {
+              if (error) return next(error)
+              request.sessionStore.get(request.params.id, (error, found) =>
+                error ? next(error) : void response.json({ found: found ?? null })
+              )
+            })
+          })
+      })
+      const { body } = yield* browser().get(`${url}/count`)
+      yield* pass(61_000)
+      const revived = yield* browser().get(`${url}/revive/${String(body["id"])}`)
+      assert.deepEqual(revived.body, { found: null })
+    })
+  )
+
+  test(
+    "the absolute limit is 30 days, or maxAge where that is longer, or what is set",
+    Effect.gen(function* () {
+      const day = 86_400_000
+      const limitOf = Effect.fnUntraced(function* (maxAge: number, store: AppOptions["store"], later: number = maxAge) {
+        const runtime = yield* memory
+        const sessions = yield* Effect.promise(() => runtime.runPromise(SessionStore))
+        const { url } = yield* serve(runtime, {
+          store: { userId: () => "alice", ...store },
+          session: { cookie: { maxAge } },
+          routes: (app) =>
+            app.get("/later", (request, response) => {
+              request.session.cookie.maxAge = later
+              response.json({})
+            })
+        })
+        const { get } = browser()
+        yield* get(`${url}/count`)
+        if (later !== maxAge) yield* get(`${url}/later`)
+        const [device] = yield* sessions.listForUser(UserId.make("alice"))
+        assert.isDefined(device)
+        return Math.round((DateTime.toEpochMillis(device.expiresAt) - DateTime.toEpochMillis(device.createdAt)) / day)
+      })
+      assert.strictEqual(yield* limitOf(day, {}), 30)
+      assert.strictEqual(yield* limitOf(60 * day, {}), 60)
+      assert.strictEqual(yield* limitOf(day, {}, 90 * day), 90)
+      assert.strictEqual(yield* limitOf(60 * day, { lifetime: "7 days" }, 90 * day), 7)
+    })
+  )
+
+  test(
+    "it has no list of all, and says so",
+    Effect.gen(function* () {
+      const { url } = yield* serve(yield* memory, {
+        routes: (app) =>
+          app.get("/all", ({ sessionStore }, response) => {
+            sessionStore.all?.((all) => {
+              sessionStore.length?.((length) => response.json([all, length].map((error) => (error as Error).message)))
+            })
+          })
+      })
+      const { body } = yield* browser().get(`${url}/all`)
+      assert.lengthOf(Object.values(body), 2)
+      for (const message of Object.values(body)) assert.include(String(message), "listForUser")
     })
   )
 
