@@ -12,12 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Pipeable } from "effect/Pipeable"
-import * as Redacted from "effect/Redacted"
 import { dual } from "effect/Function"
 import { isSession, isSummary, SessionImpl, summaryOf } from "./internal/SessionView.ts"
 import { type Options, SessionAttribute, whenMissing } from "./SessionAttribute.ts"
 import type { AttributeInvalid } from "./SessionError.ts"
-import { type GroupId, hashesEqual, hashOfToken, type SessionId, type SessionKey, type UserId } from "./SessionId.ts"
+import { type GroupId, hashesEqual, type SessionId, type SessionKey, type UserId } from "./SessionId.ts"
 
 /**
  * What may be known of a session without its credential: an entry in a list of
@@ -188,7 +187,7 @@ const sinceAuthentication = (session: SessionSummary): Effect.Effect<Option.Opti
 
 /** Whether its id is the one that the session goes by now; a former id within its grace is accepted, but is not. */
 const hasCurrentId = (session: Session): boolean =>
-  hashesEqual(hashOfToken(Redacted.value(session.id)), summaryOf(session).view.row.secretHash)
+  hashesEqual(SessionImpl.of(session).proof, summaryOf(session).view.row.secretHash)
 
 /**
  * Reading a session, and recording changes. All are data-last and data-first.

@@ -20,7 +20,7 @@ import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
 import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./internal/FillRegistry.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
-import { type Proof, prove } from "./internal/Proof.ts"
+import { type Presented, type Proof, prove } from "./internal/Proof.ts"
 import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
 import { type Activity, TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
@@ -97,8 +97,8 @@ export class Cache {
   }
 
   /** Compares a presented id with an entry, in constant time, and remembers an accepted one. */
-  verify(entry: Entry, token: string): Proof {
-    const proof = prove(entry, token, this.clock.now())
+  verify(entry: Entry, token: string, presented?: Presented): Proof {
+    const proof = prove(entry, token, this.clock.now(), presented)
     if (proof._tag === "Accepted") this.entries.putHandle(proof.handle)
     return proof
   }

@@ -91,6 +91,11 @@ export interface WriteRequest {
   readonly proof: SecretHash
   /** The version that the caller has: where it is the current one, the row need not be sent back. */
   readonly baseVersion: bigint
+  /**
+   * The session's attributes at `baseVersion`, all of them, where the caller has them: a storage may then know what becomes of
+   * them without asking. Default: unknown.
+   */
+  readonly baseAttributes?: SessionRow["attributes"] | undefined
   /** Refuse unless the session has this version. */
   readonly expectedVersion: bigint | undefined
   /** Refuse unless these attributes were last written at these versions; 0: absent or expired. */
@@ -134,6 +139,15 @@ export type WriteOutcome =
       readonly row: SessionRow
     }
   | { readonly _tag: "TooLarge"; readonly bytes: number }
+
+/** What `tryWrite` answers for a change. */
+export type TryOutcome =
+  | WriteOutcome
+  /** Somebody else has locked the session. */
+  | { readonly _tag: "Busy" }
+  /** The statement for this change failed, and others did not. */
+  | { readonly _tag: "Unavailable"; readonly error: SessionStoreUnavailable }
+
 /** Activity of one session. */
 export interface Touch {
   readonly key: SessionKey
@@ -241,13 +255,13 @@ export interface Storage {
   readonly write: (
     requests: ReadonlyArray<WriteRequest>
   ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<WriteOutcome> }, SessionStoreUnavailable>
-  /** Like `write`, without waiting for sessions that somebody else has locked: they are left alone, and answered with `Busy`. */
+  /**
+   * Like `write`, without waiting for sessions that somebody else has locked: they are left alone, and answered with `Busy`. Where
+   * it takes several statements, and one of them fails, its changes are answered with `Unavailable`.
+   */
   readonly tryWrite: (
     requests: ReadonlyArray<WriteRequest>
-  ) => Effect.Effect<
-    Answer & { readonly outcomes: ReadonlyArray<WriteOutcome | { readonly _tag: "Busy" }> },
-    SessionStoreUnavailable
-  >
+  ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<TryOutcome> }, SessionStoreUnavailable>
   /** Sets last accesses to the larger of what is stored and what is given. Sessions that are not live are left out of the answer. */
   readonly touch: (
     touches: ReadonlyArray<Touch>

@@ -76,6 +76,29 @@ describe("Coalescer", () => {
     })
   )
 
+  it.effect(
+    "with a least share another batch begins where so many have gathered, and a crowd is dealt out in equal parts",
+    () =>
+      Effect.gen(function* () {
+        const { batches, coalescer, gate, submit } = yield* make({ concurrency: 3, minShare: 4, maxPending: 100 })
+        const fibers = [yield* submit("0")]
+        for (const n of range(1, 4)) fibers.push(yield* submit(String(n)))
+        assert.deepStrictEqual(batches, [["0"]])
+        fibers.push(yield* submit("4"))
+        assert.deepStrictEqual(batches.slice(1), [["1", "2", "3", "4"]])
+        const crowd = yield* Effect.forEach(range(5, 22), (n) =>
+          Effect.forkChild(coalescer.submit(String(n)), { startImmediately: true })
+        )
+        yield* settle
+        assert.deepStrictEqual(
+          batches.map((batch) => batch.length),
+          [1, 4, 8]
+        )
+        yield* gate.open
+        assert.lengthOf(yield* all([...fibers, ...crowd]), 22)
+      })
+  )
+
   it.effect("requests of one key never share a batch and keep their order; others overtake them", () =>
     Effect.gen(function* () {
       const { batches, gate, submit } = yield* make({ keyOf: (item) => item.slice(0, 1) })

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import { Database } from "./internal/Database.ts"
 import type { Statements } from "./internal/Database.ts"
 import { decodeWith } from "./internal/Decoding.ts"
+import * as TryWrite from "./internal/TryWrite.ts"
 import * as Create from "./internal/sql/Create.ts"
 import * as Delete from "./internal/sql/Delete.ts"
 import * as Read from "./internal/sql/Read.ts"
@@ -27,7 +28,7 @@ export const make = (database: Statements): Storage => {
   const create = Create.createSql(names)
   const rotate = Create.rotateSql(names)
   const write = Write.plan(names, "wait")
-  const tryWrite = Write.plan(names, "skip")
+  const tryWrite = TryWrite.make(database)
   const touch = Touch.sql(names)
   const deletes = Delete.sqls(names)
   const deleteAttribute = Delete.attributeSql(names)
@@ -59,10 +60,7 @@ export const make = (database: Statements): Storage => {
       database
         .write("update the session", ...write(requests))
         .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decode(rows, requests.length))),
-    tryWrite: (requests) =>
-      database
-        .write("update the session", ...tryWrite(requests))
-        .pipe(decodeWith("update the session", "Unknown", (rows) => Write.decodeTry(rows, requests.length))),
+    tryWrite,
     touch: (touches) =>
       database
         .write("record last accesses", touch, Touch.parameters(touches))

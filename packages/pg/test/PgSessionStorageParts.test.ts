@@ -1,5 +1,5 @@
 /** What a storage does beside the locks of others, and with more sessions than a statement should take. */
-import type { DeleteTarget, SessionKey, SessionRow, Storage, WriteOutcome } from "@effect-pg-session/core"
+import type { DeleteTarget, SessionKey, SessionRow, Storage, TryOutcome } from "@effect-pg-session/core"
 import { GroupId } from "@effect-pg-session/core"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import { databaseUrl } from "./support/TestDatabase.ts"
 
 const times = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, index) => index)
 
-const tags = (outcomes: ReadonlyArray<WriteOutcome | { readonly _tag: "Busy" }>) => outcomes.map(({ _tag }) => _tag)
+const tags = (outcomes: ReadonlyArray<TryOutcome>) => outcomes.map(({ _tag }) => _tag)
 
 /** Inserts so many sessions of a user at once; answers their keys. */
 const insertMany = Effect.fnUntraced(function* (count: number, user: string | null, expiresAt: string) {

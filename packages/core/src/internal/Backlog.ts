@@ -64,6 +64,11 @@ export class Backlog<W extends Waiting<unknown>> {
     return this.ready.length > 0
   }
 
+  /** How many could be taken now, at most. */
+  get readyCount(): number {
+    return this.ready.length
+  }
+
   /**
    * The next batch, of at most `limit` requests that together weigh at most `maxWeight`; at least one, if any is ready. Give
    * it to {@link done} once it is settled.

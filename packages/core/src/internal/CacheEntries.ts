@@ -6,7 +6,7 @@
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Session } from "../Session.ts"
-import type { SessionId, SessionKey } from "../SessionId.ts"
+import type { SecretHash, SessionId, SessionKey } from "../SessionId.ts"
 import { SessionImpl, type SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
 
@@ -23,10 +23,10 @@ export class Handle {
   /** Until when a hit may be answered without asking anybody. */
   readonly serveUntil: number
 
-  constructor(token: string, id: SessionId, entry: Entry, acceptedUntil: number) {
+  constructor(token: string, id: SessionId, entry: Entry, acceptedUntil: number, proof: SecretHash | undefined) {
     this.token = token
     this.entry = entry
-    this.session = new SessionImpl(entry.view, id)
+    this.session = new SessionImpl(entry.view, id, undefined, undefined, proof)
     this.exit = Exit.succeed(this.session)
     this.acceptedUntil = acceptedUntil
     this.serveUntil = Math.min(acceptedUntil, entry.serveUntil)
@@ -67,8 +67,8 @@ export class Entry {
   }
 
   /** Registers a verified id. */
-  accept(token: string, id: SessionId, acceptedUntil: number): Handle {
-    const handle = new Handle(token, id, this, acceptedUntil)
+  accept(token: string, id: SessionId, acceptedUntil: number, proof?: SecretHash): Handle {
+    const handle = new Handle(token, id, this, acceptedUntil, proof)
     if (acceptedUntil === Infinity) this.current = handle
     else this.former = handle
     return handle
@@ -79,8 +79,8 @@ export class CacheEntries {
   private readonly capacity: number
   private readonly byToken = new Map<string, Handle>()
   private readonly byKey = new Map<SessionKey, Entry>()
-  private readonly byUser = new Map<string, Set<Entry>>()
-  private readonly byGroup = new Map<string, Set<Entry>>()
+  private readonly byUser = new Map<string, Entry | Set<Entry>>()
+  private readonly byGroup = new Map<string, Entry | Set<Entry>>()
   private newest: Entry | undefined = undefined
   private oldest: Entry | undefined = undefined
   private evictions = 0
@@ -136,11 +136,11 @@ export class CacheEntries {
   }
 
   ofUser(userId: string): ReadonlyArray<Entry> {
-    return [...(this.byUser.get(userId) ?? [])]
+    return entriesIn(this.byUser, userId)
   }
 
   ofGroup(groupId: string): ReadonlyArray<Entry> {
-    return [...(this.byGroup.get(groupId) ?? [])]
+    return entriesIn(this.byGroup, groupId)
   }
 
   /** All keys, the least recently used first. */
@@ -187,17 +187,28 @@ export class CacheEntries {
   }
 }
 
-const index = (map: Map<string, Set<Entry>>, name: string | undefined, entry: Entry): void => {
+// Most users have one session in memory, and a set of one takes as much memory as a small session.
+const index = (map: Map<string, Entry | Set<Entry>>, name: string | undefined, entry: Entry): void => {
   if (name === undefined) return
-  const entries = map.get(name)
-  if (entries === undefined) map.set(name, new Set([entry]))
-  else entries.add(entry)
+  const present = map.get(name)
+  if (present === undefined) map.set(name, entry)
+  else if (present instanceof Entry) map.set(name, new Set([present, entry]))
+  else present.add(entry)
 }
 
-const unindex = (map: Map<string, Set<Entry>>, name: string | undefined, entry: Entry): void => {
+const unindex = (map: Map<string, Entry | Set<Entry>>, name: string | undefined, entry: Entry): void => {
   if (name === undefined) return
-  const entries = map.get(name)
-  if (entries === undefined) return
-  entries.delete(entry)
-  if (entries.size === 0) map.delete(name)
+  const present = map.get(name)
+  if (present === undefined) return
+  if (present instanceof Entry) {
+    if (present === entry) map.delete(name)
+    return
+  }
+  present.delete(entry)
+  if (present.size === 0) map.delete(name)
+}
+
+const entriesIn = (map: Map<string, Entry | Set<Entry>>, name: string): ReadonlyArray<Entry> => {
+  const present = map.get(name)
+  return present === undefined ? [] : present instanceof Entry ? [present] : [...present]
 }

@@ -29,6 +29,11 @@ export interface Options<Item, A, E> {
   readonly maxPending: number
   /** How many batches may be in flight. */
   readonly concurrency: number
+  /**
+   * While a batch is in flight another one begins only where so many requests have gathered, and a crowd is dealt out in equal
+   * parts: a small batch beside a large one costs as much and carries little. Default: another one begins at once, and takes what it can.
+   */
+  readonly minShare?: number | undefined
   /** A request whose turn comes later than this is not sent but fails with `Timeout`: an outage must not be waited for one batch after the other. */
   readonly patience?: { readonly millis: number; readonly now: () => number } | undefined
   /** Requests with the same key never share a batch, and keep their order. `undefined`: no such rule. */
@@ -63,6 +68,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   const idle: Array<() => void> = []
   const weigh = (pending: Pending<Item, A, E>): number => options.weigh?.(pending.item) ?? 0
   let inFlight = 0
+  /** Requests in the batches that are in flight. */
+  let sent = 0
   let closed = false
 
   const unavailable = (
@@ -103,6 +110,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       const answers = Exit.isSuccess(exit) ? exit.value : []
       const otherwise = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? failed : interrupted
       for (let index = 0; index < batch.length; index++) batch[index]?.resume(answers[index] ?? otherwise)
+      sent -= batch.length
       backlog.done(batch)
       if (backlog.isReady && !closed) start()
       return Exit.isFailure(exit) && otherwise === failed
@@ -110,10 +118,16 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
         : Effect.void
     })
 
+  const share = (): number =>
+    options.minShare === undefined
+      ? options.maxBatch
+      : Math.min(options.maxBatch, Math.max(options.minShare, Math.ceil((backlog.size + sent) / options.concurrency)))
+
   const runBatches: Effect.Effect<void> = Effect.gen(function* () {
     while (backlog.isReady) {
-      const batch = inTime(backlog.take(options.maxBatch, weigh, options.maxWeight ?? Infinity))
+      const batch = inTime(backlog.take(share(), weigh, options.maxWeight ?? Infinity))
       if (batch.length === 0) continue
+      sent += batch.length
       yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
     }
   }).pipe(
@@ -131,8 +145,14 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
 
   const start = () => {
     if (inFlight >= options.concurrency) return
-    inFlight++
-    run(runBatches)
+    if (inFlight === 0 || options.minShare === undefined) {
+      inFlight++
+      run(runBatches)
+    } else if (backlog.readyCount >= options.minShare) {
+      inFlight++
+      // Those who come at the same moment come along.
+      run(Effect.andThen(Effect.yieldNow, runBatches))
+    }
   }
 
   const submitUnsafe = (

@@ -10,10 +10,19 @@ import * as Exit from "effect/Exit"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Pipeable from "effect/Pipeable"
+import * as Redacted from "effect/Redacted"
 import type { Session, SessionSummary } from "../Session.ts"
 import { type AttributeValue, decode, type SessionAttribute } from "../SessionAttribute.ts"
 import type { AttributeInvalid } from "../SessionError.ts"
-import { type GroupId, keyPrefix, type SessionId, type SessionKey, type UserId } from "../SessionId.ts"
+import {
+  type GroupId,
+  hashOfToken,
+  keyPrefix,
+  type SecretHash,
+  type SessionId,
+  type SessionKey,
+  type UserId
+} from "../SessionId.ts"
 import type { SessionRow, StoredAttribute } from "../SessionStorage.ts"
 import type { NodeClock } from "./NodeClock.ts"
 
@@ -200,12 +209,14 @@ export class SummaryImpl extends Pipeable.Class implements SessionSummary {
 
 export class SessionImpl extends SummaryImpl implements Session {
   readonly id: SessionId
+  private hashed: SecretHash | undefined
   readonly changes: ReadonlyMap<string, AttributeChange>
   readonly settings: SettingChanges
 
-  constructor(view: SessionView, id: SessionId, changes = noChanges, settings = noSettings) {
+  constructor(view: SessionView, id: SessionId, changes = noChanges, settings = noSettings, hashed?: SecretHash) {
     super(view)
     this.id = id
+    this.hashed = hashed
     this.changes = changes
     this.settings = settings
   }
@@ -217,16 +228,21 @@ export class SessionImpl extends SummaryImpl implements Session {
     )
   }
 
+  /** What proves the session to a database; hashed once. */
+  get proof(): SecretHash {
+    return (this.hashed ??= hashOfToken(Redacted.value(this.id)))
+  }
+
   get hasChanges(): boolean {
     return this.changes.size > 0 || this.settings !== noSettings
   }
 
   withChange(name: string, change: AttributeChange): SessionImpl {
-    return new SessionImpl(this.view, this.id, new Map(this.changes).set(name, change), this.settings)
+    return new SessionImpl(this.view, this.id, new Map(this.changes).set(name, change), this.settings, this.hashed)
   }
 
   withSettings(settings: SettingChanges): SessionImpl {
-    return new SessionImpl(this.view, this.id, this.changes, { ...this.settings, ...settings })
+    return new SessionImpl(this.view, this.id, this.changes, { ...this.settings, ...settings }, this.hashed)
   }
 
   override get attributeNames(): ReadonlyArray<string> {

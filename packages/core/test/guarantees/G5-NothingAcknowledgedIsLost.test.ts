@@ -88,7 +88,7 @@ describe("an answer that is lost", () => {
     Effect.gen(function* () {
       const cluster = yield* makeCluster({ maxSessionsPerUser: 100 })
       const a = yield* cluster.node("a")
-      const sessions = yield* Effect.forEach(Array.from({ length: 20 }), () => createNoted(a))
+      const sessions = yield* Effect.forEach(Array.from({ length: 15 }), () => createNoted(a))
       const pause = yield* cluster.controls.pauseBefore("write")
       const first = yield* begin(a.create(bob).pipe(Effect.flatMap((s) => a.update(Session.set(s, Note, "first")))))
       const rest = yield* begin(
@@ -175,7 +175,7 @@ describe("an orderly shutdown", () => {
       const cluster = yield* makeCluster({ maxSessionsPerUser: 100 })
       const scope = yield* Scope.make()
       const a = yield* Scope.provide(cluster.node("a"), scope)
-      const sessions = yield* Effect.forEach(Array.from({ length: 20 }), () => createNoted(a))
+      const sessions = yield* Effect.forEach(Array.from({ length: 15 }), () => createNoted(a))
       const pause = yield* cluster.controls.pauseBefore("write")
       const updates = yield* Effect.forEach(sessions, (session) =>
         begin(Effect.result(a.update(Session.set(session, Note, "new"))))

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Parameter, Row, Statements } from "./Database.ts"
 import { inRealTime } from "./RealTime.ts"
@@ -140,7 +141,9 @@ export const make = Effect.fnUntraced(function* (
   const traced =
     (kind: "read" | "write"): Statements["read"] =>
     (operation, sql, parameters) =>
-      Effect.suspend(() => {
+      Effect.withFiber((fiber) => {
+        // Nobody listens, and a span costs more than the rest of this.
+        if (fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer) return run(kind, operation, sql, parameters)
         // A span keeps what its effect answers: rows are none of its business.
         let rows: Rows = []
         return Effect.useSpan(

@@ -217,12 +217,13 @@ export const aSession = (options?: Partial<CreateRequest>): CreateRequest => ({
 })
 
 export const aWrite = (
-  session: Pick<SessionRow, "key" | "secretHash" | "version">,
+  session: Pick<SessionRow, "key" | "secretHash" | "version"> & Partial<Pick<SessionRow, "attributes">>,
   options?: Partial<WriteRequest>
 ): WriteRequest => ({
   key: session.key,
   proof: session.secretHash,
   baseVersion: session.version,
+  baseAttributes: session.attributes,
   expectedVersion: undefined,
   expectedAttributes: [],
   set: [],

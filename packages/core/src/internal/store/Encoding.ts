@@ -4,12 +4,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { AttributeValue } from "../../SessionAttribute.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { type AttributeInvalid, AttributeTooLarge, SessionTooLarge } from "../../SessionError.ts"
-import { hashOfToken } from "../../SessionId.ts"
 import type { AttributeWrite, SessionRow, StoredAttribute, WriteRequest } from "../../SessionStorage.ts"
 import type { UpdateOptions } from "../../SessionStore.ts"
 import type { SessionImpl } from "../SessionView.ts"
@@ -92,8 +90,9 @@ export const encodeChanges = (
     const { groupId, idleTimeout, lifetime } = changed
     return Effect.succeed({
       key: view.row.key,
-      proof: hashOfToken(Redacted.value(session.id)),
+      proof: session.proof,
       baseVersion: view.row.version,
+      baseAttributes: view.row.attributes,
       expectedVersion: check === "session" ? view.row.version : undefined,
       expectedAttributes,
       set,

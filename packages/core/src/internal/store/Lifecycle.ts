@@ -91,13 +91,14 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
       const id = options?.[givenId] ?? generate()
       const token = Redacted.value(id)
       const key = keyOfToken(token)
+      const proof = hashOfToken(token)
       return registered("create the session", key, (fill) =>
         Effect.suspend(() => {
           const sentAt = clock.now()
           return Effect.flatMap(
             storage.create({
               key,
-              secretHash: hashOfToken(token),
+              secretHash: proof,
               userId,
               groupId: options?.groupId,
               lifetime:
@@ -122,7 +123,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               operations.publish({ _tag: "Created", key, userId })
               // Somebody may have looked for a given id before there was anything.
               if (options?.[givenId] !== undefined) cache.acknowledge(key, outcome.row.version)
-              return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, id))
+              return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, { id, proof }))
             }
           )
         })
@@ -135,6 +136,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
       if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
       const key = keyOfToken(token)
       const renewed = options?.[givenId] ?? generate(key)
+      const proof = hashOfToken(Redacted.value(renewed))
       const userId = options?.userId
       return registered("rotate the session", key, (fill) =>
         Effect.suspend(() => {
@@ -143,7 +145,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
             storage.rotate({
               key,
               proof: hashOfToken(token),
-              secretHash: hashOfToken(Redacted.value(renewed)),
+              secretHash: proof,
               grace:
                 options?.grace === undefined ? defaultGrace : lifetimeMillis(Duration.fromInputUnsafe(options.grace)),
               login:
@@ -180,7 +182,9 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
                 case "Rotated": {
                   evict(outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
-                  return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, renewed))
+                  return Effect.succeed(
+                    takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, { id: renewed, proof })
+                  )
                 }
               }
             }

@@ -4,9 +4,9 @@
 import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
-import type { SessionId } from "../../SessionId.ts"
 import type { SessionRow } from "../../SessionStorage.ts"
 import type { Fill } from "../FillRegistry.ts"
+import type { Presented } from "../Proof.ts"
 import { type AnswerTime, SessionImpl, type SessionView } from "../SessionView.ts"
 
 /**
@@ -18,11 +18,13 @@ export const takeIn = (
   fill: Fill,
   row: SessionRow,
   time: AnswerTime,
-  id: SessionId,
+  presented: Presented,
   known?: SessionView
 ): Session => {
   const entry = cache.admit(fill, row, time, known)
   cache.acknowledge(row.key, row.version)
-  const proof = cache.verify(entry, Redacted.value(id))
-  return proof._tag === "Accepted" ? proof.handle.session : new SessionImpl(entry.view, id)
+  const proof = cache.verify(entry, Redacted.value(presented.id), presented)
+  return proof._tag === "Accepted"
+    ? proof.handle.session
+    : new SessionImpl(entry.view, presented.id, undefined, undefined, presented.proof)
 }

@@ -16,6 +16,7 @@ import {
   AttributeVersionMismatch,
   Fenced,
   SessionNotFound,
+  type SessionStoreUnavailable,
   SessionTooLarge,
   VersionMismatch,
   type WriteError
@@ -37,6 +38,12 @@ const maxPending = 20_000
 /** Changes that share a statement, and how long their values may be together, in characters: one large one shall not delay 255 others. */
 const maxBatch = 256
 const maxWeight = 1_048_576
+/**
+ * Batches of the fast lane in flight, so that this process makes one while PostgreSQL writes another, and from how many waiting
+ * changes on there is a further one. More than three only divide the crowd: commits that notify wait for each other.
+ */
+const fastLane = 3
+const minShare = 16
 /** Sessions that are waited for at once, each with a connection. */
 const waitingLane = 4
 
@@ -75,7 +82,7 @@ export const make = Effect.fnUntraced(function* (
         const { now, version } = outcome
         const row = outcome.row ?? applyAccepted(session.view.row, request, version, now)
         operations.publish({ _tag: "Updated", key, version, attributes: [...session.changes.keys()] })
-        return Exit.succeed(takeIn(cache, fill, row, { sentAt: time.sentAt, now }, session.id, session.view))
+        return Exit.succeed(takeIn(cache, fill, row, { sentAt: time.sentAt, now }, session, session.view))
       }
       case "Gone":
         cache.acknowledge(key, undefined)
@@ -90,7 +97,7 @@ export const make = Effect.fnUntraced(function* (
             key,
             expected: request.expectedVersion ?? request.baseVersion,
             actual: outcome.row.version,
-            current: takeIn(cache, fill, outcome.row, time, session.id, session.view)
+            current: takeIn(cache, fill, outcome.row, time, session, session.view)
           })
         )
       case "AttributeVersionMismatch":
@@ -100,7 +107,7 @@ export const make = Effect.fnUntraced(function* (
             attribute: outcome.attribute,
             expected: request.expectedAttributes.find(([name]) => name === outcome.attribute)?.[1] ?? 0n,
             actual: outcome.actual,
-            current: takeIn(cache, fill, outcome.row, time, session.id, session.view)
+            current: takeIn(cache, fill, outcome.row, time, session, session.view)
           })
         )
       case "TooLarge":
@@ -137,10 +144,10 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
 
-  const send =
-    (statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>) =>
-    (changes: ReadonlyArray<Change>) =>
-      answerAll(changes, refuseKnown, (rest) => sendAll(rest, statement))
+  const unavailable = ({ request }: Change, error: SessionStoreUnavailable): Exit.Exit<never, UpdateFailure> => {
+    if (error.outcome === "Unknown") cache.forget(request.key)
+    return Exit.fail(error)
+  }
 
   const sendAll = (
     changes: ReadonlyArray<Change>,
@@ -158,15 +165,17 @@ export const make = Effect.fnUntraced(function* (
             const outcome = outcomes[index]
             const fill = fills[index]
             if (outcome === undefined || fill === undefined) return missingAnswer
-            return outcome._tag === "Busy" ? postpone(change) : settle(change, outcome, fill, { sentAt, now })
+            switch (outcome._tag) {
+              case "Busy":
+                return postpone(change)
+              case "Unavailable":
+                return unavailable(change, outcome.error)
+              default:
+                return settle(change, outcome, fill, { sentAt, now })
+            }
           })
         ),
-        Effect.catch((error) =>
-          Effect.as(
-            error.outcome === "Unknown" ? forgetAll : Effect.void,
-            changes.map(() => Exit.fail(error))
-          )
-        ),
+        Effect.catch((error) => Effect.sync(() => changes.map((change) => unavailable(change, error)))),
         Effect.onInterrupt(() => forgetAll),
         Effect.ensuring(
           Effect.sync(() => {
@@ -177,23 +186,26 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const lane = (
-    maxBatch: number,
-    concurrency: number,
-    sendBatch: Coalescer.Options<Change, Session | Late, UpdateFailure>["send"]
+    options: Pick<
+      Coalescer.Options<Change, Session | Late, UpdateFailure>,
+      "maxBatch" | "concurrency" | "minShare" | "send"
+    >
   ) =>
     Coalescer.make<Change, Session | Late, UpdateFailure>({
       operation: "update the session",
-      maxBatch,
       maxPending,
       maxWeight,
       patience: { millis: settings.statementTimeout, now: () => clock.now() },
       weigh: ({ request }) => request.set.reduce((sum, { value }) => sum + value.length, 0),
-      concurrency,
       keyOf: ({ request }) => request.key,
-      send: sendBatch
+      ...options
     })
 
-  const waiting = yield* lane(1, waitingLane, send(storage.write))
+  const waiting = yield* lane({
+    maxBatch: 1,
+    concurrency: waitingLane,
+    send: (changes) => answerAll(changes, refuseKnown, (rest) => sendAll(rest, storage.write))
+  })
   /** How many changes of a session are in the waiting lane: later ones must not overtake them. */
   const postponed = new Map<SessionKey, number>()
 
@@ -214,13 +226,17 @@ export const make = Effect.fnUntraced(function* (
     return Exit.succeed(new Late(result, () => takeBack() && settled()))
   }
 
-  const fast = yield* lane(maxBatch, 1, (changes) =>
-    answerAll(
-      changes,
-      (change) => (postponed.has(change.request.key) ? postpone(change) : undefined),
-      send(storage.tryWrite)
-    )
-  )
+  const fast = yield* lane({
+    maxBatch,
+    concurrency: fastLane,
+    minShare,
+    send: (changes) =>
+      answerAll(
+        changes,
+        (change) => (postponed.has(change.request.key) ? postpone(change) : refuseKnown(change)),
+        (rest) => sendAll(rest, storage.tryWrite)
+      )
+  })
 
   const submit = (change: Change): Effect.Effect<Session, UpdateFailure> =>
     Effect.flatMap(fast.submit(change), (answer) =>
@@ -265,6 +281,7 @@ const answerAll = (
   Effect.suspend(() => {
     const known = changes.map(atOnce)
     const rest = changes.filter((_, index) => known[index] === undefined)
+    if (rest.length === changes.length) return answerRest(changes)
     if (rest.length === 0) return Effect.succeed(known.map((exit) => exit ?? missingAnswer))
     return Effect.map(answerRest(rest), (exits) => {
       const answered = exits.values()

@@ -131,6 +131,7 @@ export const writeRequest = (row: SessionRow, overrides?: Partial<WriteRequest>)
   key: row.key,
   proof: row.secretHash,
   baseVersion: row.version,
+  baseAttributes: row.attributes,
   expectedVersion: undefined,
   expectedAttributes: [],
   set: [],
@@ -144,11 +145,14 @@ export const writeRequest = (row: SessionRow, overrides?: Partial<WriteRequest>)
   ...overrides
 })
 
-/** Writes one change and answers its outcome. */
+/** Writes one change and answers its outcome: by `tryWrite`, as most are, and by `write` where somebody has locked the session. */
 export const written = Effect.fnUntraced(function* (row: SessionRow, overrides?: Partial<WriteRequest>) {
   const storage = yield* SessionStorage
-  const { outcomes } = yield* storage.write([writeRequest(row, overrides)])
-  return only(outcomes)
+  const request = writeRequest(row, overrides)
+  const tried = only((yield* storage.tryWrite([request])).outcomes)
+  if (tried._tag === "Unavailable") return yield* tried.error
+  if (tried._tag !== "Busy") return tried
+  return only((yield* storage.write([request])).outcomes)
 })
 
 /** The session as it stands; `undefined`: not live. */

@@ -31,12 +31,39 @@ export const changes = (writes: ReadonlyArray<AttributeWrite>, removed: Readonly
   let expiring = false
   for (const { name, timeToLive, value } of byName.values()) {
     const text = wellFormed(value)
-    bytes += Buffer.byteLength(name) + Buffer.byteLength(text)
+    bytes += sizeOf(name, value)
     expiring ||= timeToLive !== undefined
     const life = timeToLive === undefined ? "" : `,"t":${duration(timeToLive)}`
     members.push(`${JSON.stringify(name)}:{"v":${JSON.stringify(text)}${life}}`)
   }
   return { set: `{${members.join(",")}}`, names: [...new Set([...byName.keys(), ...removed])], bytes, expiring }
+}
+
+/** How many bytes an attribute takes of the session's. */
+export const sizeOf = (name: string, value: string): number =>
+  Buffer.byteLength(name) + Buffer.byteLength(wellFormed(value))
+
+/**
+ * The same as one JSON object that is merged into the column of a row that becomes of this version: attributes as they are stored, and
+ * `null` for those to be removed. `bytes` counts what is set. Lifetimes are left out, because only the statement knows the clock.
+ */
+export const patch = (
+  writes: ReadonlyArray<AttributeWrite>,
+  removed: ReadonlyArray<string>,
+  version: bigint
+): Omit<AttributeChanges, "set"> & { readonly text: string } => {
+  const members = new Map<string, string>(removed.map((name) => [name, "null"]))
+  let bytes = 0
+  let expiring = false
+  const sizes = new Map<string, number>()
+  for (const { name, timeToLive, value } of writes) {
+    expiring ||= timeToLive !== undefined
+    sizes.set(name, sizeOf(name, value))
+    members.set(name, `{"v":${JSON.stringify(wellFormed(value))},"n":"${version}"}`)
+  }
+  for (const size of sizes.values()) bytes += size
+  const text = `{${Array.from(members, ([name, member]) => `${JSON.stringify(name)}:${member}`).join(",")}}`
+  return { text, names: [...members.keys()], bytes, expiring }
 }
 
 // In JSON text an unpaired surrogate can only stand in a string literal, where
