@@ -7,7 +7,6 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
@@ -30,6 +29,7 @@ import type { Fill } from "../FillRegistry.ts"
 import { resourceOf } from "../lock/LockKeys.ts"
 import { type AnswerTime, SessionImpl } from "../SessionView.ts"
 import { applyAccepted, encodeChanges } from "./Encoding.ts"
+import { type Change, refuseKnown, type UpdateFailure } from "./KnownRefusal.ts"
 import type { Operations } from "./Operations.ts"
 import { takeIn } from "./TakeIn.ts"
 
@@ -46,13 +46,6 @@ const fastLane = 3
 const minShare = 16
 /** Sessions that are waited for at once, each with a connection. */
 const waitingLane = 4
-
-type UpdateFailure = WriteError | VersionMismatch | AttributeVersionMismatch | Fenced
-
-interface Change {
-  readonly session: SessionImpl
-  readonly request: WriteRequest
-}
 
 export interface Updates {
   readonly update: Sessions["update"]
@@ -115,35 +108,6 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
-  /**
-   * A change that waited while another one of this node won the race for its session needs no statement to be refused:
-   * versions never come back, so what is in memory is proof enough.
-   */
-  const refuseKnown = ({ request, session }: Change): Exit.Exit<Session, UpdateFailure> | undefined => {
-    const entry = cache.live(request.key, clock.now())
-    if (entry === undefined || entry.view.row.version <= request.baseVersion) return undefined
-    const proof = cache.verify(entry, Redacted.value(session.id))
-    if (proof._tag !== "Accepted") return undefined
-    const current = proof.handle.session
-    if (request.expectedVersion !== undefined) {
-      return Exit.fail(
-        new VersionMismatch({
-          key: request.key,
-          expected: request.expectedVersion,
-          actual: entry.view.row.version,
-          current
-        })
-      )
-    }
-    for (const [attribute, expected] of request.expectedAttributes) {
-      const actual = entry.view.stored(attribute)?.version ?? 0n
-      if (actual > expected) {
-        return Exit.fail(new AttributeVersionMismatch({ key: request.key, attribute, expected, actual, current }))
-      }
-    }
-    return undefined
-  }
-
   const unavailable = ({ request }: Change, error: SessionStoreUnavailable): Exit.Exit<never, UpdateFailure> => {
     if (error.outcome === "Unknown") cache.forget(request.key)
     return Exit.fail(error)
@@ -204,7 +168,12 @@ export const make = Effect.fnUntraced(function* (
   const waiting = yield* lane({
     maxBatch: 1,
     concurrency: waitingLane,
-    send: (changes) => answerAll(changes, refuseKnown, (rest) => sendAll(rest, storage.write))
+    send: (changes) =>
+      answerAll(
+        changes,
+        (change) => refuseKnown(cache, change),
+        (rest) => sendAll(rest, storage.write)
+      )
   })
   /** How many changes of a session are in the waiting lane: later ones must not overtake them. */
   const postponed = new Map<SessionKey, number>()
@@ -233,7 +202,7 @@ export const make = Effect.fnUntraced(function* (
     send: (changes) =>
       answerAll(
         changes,
-        (change) => (postponed.has(change.request.key) ? postpone(change) : refuseKnown(change)),
+        (change) => (postponed.has(change.request.key) ? postpone(change) : refuseKnown(cache, change)),
         (rest) => sendAll(rest, storage.tryWrite)
       )
   })
