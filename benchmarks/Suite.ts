@@ -6,6 +6,8 @@ import type { Measured } from "./Interleaved.ts"
 export interface Effort {
   /** Scales the number of rounds: 1 for a full run, less for a quick one. */
   readonly rounds: (full: number) => number
+  /** Whether this is a quick run: for what takes long although it has few rounds. */
+  readonly quick: boolean
 }
 
 /** A table of contenders, fastest to be compared within it. */

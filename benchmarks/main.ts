@@ -14,11 +14,13 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { figures as known, keeps } from "./Figures.ts"
 import type { Effort, Suite, Table } from "./Suite.ts"
+import { suite as creates } from "./suites/Creates.ts"
 import { suite as locks } from "./suites/Locks.ts"
+import { suite as misses } from "./suites/Misses.ts"
 import { suite as readHit } from "./suites/ReadHit.ts"
 import { suite as updates } from "./suites/Updates.ts"
 
-const suites: ReadonlyArray<Suite> = [readHit, updates, locks]
+const suites: ReadonlyArray<Suite> = [readHit, misses, updates, creates, locks]
 
 const { values: options } = parseArgs({
   options: {
@@ -28,7 +30,10 @@ const { values: options } = parseArgs({
   }
 })
 
-const effort: Effort = { rounds: (full) => (options.quick ? Math.max(3, Math.round(full / 5)) : full) }
+const effort: Effort = {
+  rounds: (full) => (options.quick ? Math.max(3, Math.round(full / 5)) : full),
+  quick: options.quick
+}
 
 const rate = (perSecond: number): string =>
   perSecond >= 1_000_000
