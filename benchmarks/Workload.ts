@@ -17,7 +17,11 @@ export interface Workload {
   /** The first is the one that updates write. */
   readonly attributes: readonly [SessionAttribute<string>, ...ReadonlyArray<SessionAttribute<string>>]
   readonly value: (session: number, attribute: number) => string
+  /** The same as an expression of SQL, of `i` and `a`. */
+  readonly valueSql: string
 }
+
+const alphabet = "abcdefghijklmnopqrstuvwxyz"
 
 /** So many attributes of texts. */
 export const attributesOf = (count: number): Workload["attributes"] => [
@@ -29,7 +33,8 @@ export const one: Workload = {
   title: "one attribute",
   infix: "",
   attributes: attributesOf(1),
-  value: (session) => `value${session}`
+  value: (session) => `value${session}`,
+  valueSql: "'value' || i"
 }
 
 /** As many attributes as one likes; texts of the same length that differ from the first character on. */
@@ -37,7 +42,8 @@ export const many = (count: number, characters: number): Workload => ({
   title: `${count} attributes of ${characters} characters`,
   infix: `attributes${count}.`,
   attributes: attributesOf(count),
-  value: (session, attribute) => `${session}/${attribute}/`.padEnd(characters, "abcdefghijklmnopqrstuvwxyz")
+  value: (session, attribute) => `${session}/${attribute}/`.padEnd(characters, alphabet),
+  valueSql: `rpad(i || '/' || a || '/', ${characters}, '${alphabet}')`
 })
 
 export const ten: Workload = { ...many(10, 200), title: "ten attributes, 2 KB", infix: "tenAttributes." }

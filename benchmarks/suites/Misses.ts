@@ -59,7 +59,7 @@ const measureWorkload = Effect.fnUntraced(function* (url: Node.Url, workload: Wo
     return yield* new NotMeasured({ message: `${after.hits - before.hits} reads were answered from memory` })
   }
   const [one, oneBare, many, manyBare] = rows
-  const id = (name: string) => `${name.replace(".", `.${workload.infix}`)}`
+  const id = (name: string) => name.replace(".", `.${workload.infix}`)
   return {
     table: { title: `Reads from the database, ${sessionCount} sessions, ${workload.title}`, rows },
     figures: {

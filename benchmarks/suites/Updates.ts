@@ -100,7 +100,7 @@ const measureWorkload = Effect.fnUntraced(function* (
     ],
     rounds(9)
   )
-  const both = <const N extends number>(operations: N, count: number): ReadonlyArray<Contender<unknown>> => [
+  const both = (operations: number, count: number): ReadonlyArray<Contender<unknown>> => [
     {
       name: `get, set, update, ${count === 1 ? "one caller" : `${count} callers`}`,
       operations,
