@@ -17,8 +17,8 @@ export interface Workload {
   /** The first is the one that updates write. */
   readonly attributes: readonly [SessionAttribute<string>, ...ReadonlyArray<SessionAttribute<string>>]
   readonly value: (session: number, attribute: number) => string
-  /** The same as an expression of SQL, of `i` and `a`. */
-  readonly valueSql: string
+  /** The same as an expression of SQL about the session `i`. */
+  readonly valueSql: (attribute: number) => string
 }
 
 const alphabet = "abcdefghijklmnopqrstuvwxyz"
@@ -34,7 +34,7 @@ export const one: Workload = {
   infix: "",
   attributes: attributesOf(1),
   value: (session) => `value${session}`,
-  valueSql: "'value' || i"
+  valueSql: () => "'value' || i"
 }
 
 /** As many attributes as one likes; texts of the same length that differ from the first character on. */
@@ -43,7 +43,7 @@ export const many = (count: number, characters: number): Workload => ({
   infix: `attributes${count}.`,
   attributes: attributesOf(count),
   value: (session, attribute) => `${session}/${attribute}/`.padEnd(characters, alphabet),
-  valueSql: `rpad(i || '/' || a || '/', ${characters}, '${alphabet}')`
+  valueSql: (attribute) => `rpad(i || '/${attribute}/', ${characters}, '${alphabet}')`
 })
 
 export const ten: Workload = { ...many(10, 200), title: "ten attributes, 2 KB", infix: "tenAttributes." }

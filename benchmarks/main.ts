@@ -15,14 +15,16 @@ import { parseArgs } from "node:util"
 import { figures as known, keeps } from "./Figures.ts"
 import type { Effort, Suite, Table } from "./Suite.ts"
 import { suite as creates } from "./suites/Creates.ts"
+import { suite as http } from "./suites/Http.ts"
 import { suite as invalidation } from "./suites/Invalidation.ts"
 import { suite as locks } from "./suites/Locks.ts"
 import { suite as misses } from "./suites/Misses.ts"
 import { suite as nodes } from "./suites/Nodes.ts"
 import { suite as readHit } from "./suites/ReadHit.ts"
+import { suite as size } from "./suites/Size.ts"
 import { suite as updates } from "./suites/Updates.ts"
 
-const suites: ReadonlyArray<Suite> = [readHit, misses, updates, creates, locks, invalidation, nodes]
+const suites: ReadonlyArray<Suite> = [readHit, size, misses, updates, creates, locks, invalidation, nodes, http]
 
 const { values: options } = parseArgs({
   options: {

@@ -15,7 +15,7 @@ const program = Effect.gen(function* () {
     /** Takes sessions into memory; answers how many it has. */
     read: (argument: unknown) =>
       Effect.gen(function* () {
-        for (const text of Schema.decodeUnknownSync(Ids)(argument)) {
+        for (const text of yield* Schema.decodeUnknownEffect(Ids)(argument)) {
           yield* sessions.get(yield* Effect.fromOption(SessionId.fromString(text)), { touch: false })
         }
         return (yield* sessions.health).cache.size

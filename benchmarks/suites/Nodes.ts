@@ -17,7 +17,7 @@ import * as Workload from "../Workload.ts"
 
 const callers = 64
 const updates = 3_200
-const Heard = Schema.Tuple([Schema.Number, Schema.Number])
+const Heard = Schema.Tuple([Schema.Finite, Schema.Finite])
 
 /** A node that updates, in a database of its own with so many nodes. */
 export const writer = Effect.fnUntraced(function* (server: Node.Url, nodes: number, operations: number = updates) {
@@ -47,7 +47,7 @@ export const writer = Effect.fnUntraced(function* (server: Node.Url, nodes: numb
       run: Workload.shared(operations, callers, update)
     },
     /** Takes all sessions into the memory of the others. */
-    fill: Effect.forEach(others, ({ ask }) => ask("read", Schema.Number, ids), { discard: true }),
+    fill: Effect.forEach(others, ({ ask }) => ask("read", Schema.Finite, ids), { discard: true }),
     /** What the others have heard, and the time of a processor that all of them have used. */
     heard: Effect.forEach(others, ({ ask }) => ask("heard", Heard))
   }
