@@ -81,7 +81,8 @@ export const answering = Effect.fnUntraced(function* <E, R>(
   handlers: Readonly<Record<string, (argument: unknown) => Effect.Effect<unknown, E, R>>>
 ) {
   const context = yield* Effect.context<R>()
-  const send = (message: typeof Answer.Type) => void process.send?.(message)
+  // Whoever has hung up wants no answer.
+  const send = (message: typeof Answer.Type) => void process.send?.(message, () => {})
   yield* Effect.callback<void>((resume) => {
     process.once("disconnect", () => resume(Effect.void))
     process.on("message", (message) => {

@@ -13,7 +13,8 @@ import { delimiter, join } from "node:path"
 import { createClient } from "redis"
 import { NotMeasured } from "./Interleaved.ts"
 
-const program = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/bin", "/usr/local/bin"]
+/** The path of the program, where there is one. */
+export const program = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/bin", "/usr/local/bin"]
   .map((directory) => join(directory, "redis-server"))
   .find((path) => existsSync(path))
 

@@ -11,7 +11,7 @@ import * as HttpLoad from "../HttpLoad.ts"
 import { type Contender, type Measured, measure, NotMeasured, rateRatio } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import * as Redis from "../Redis.ts"
-import type { Suite } from "../Suite.ts"
+import { chart, type Suite } from "../Suite.ts"
 import * as Workload from "../Workload.ts"
 
 const { sessionCount } = Workload
@@ -90,6 +90,14 @@ export const suite: Suite = {
             ...over("http.vsExpressPg", ours, row("expressPg")),
             ...over("http.expressStore.vsExpressRedis", row("expressOurs"), row("expressRedis")),
             ...over("http.expressStore.vsExpressPg", row("expressOurs"), row("expressPg"))
+          },
+          bars: {
+            http: chart(
+              `Requests that read a session, one process, ${connections} connections`,
+              "requests a second",
+              rows,
+              (name) => name.includes("session read") || name.includes("our")
+            )
           },
           notes: Redis.available ? [] : [Redis.missing]
         }

@@ -14,7 +14,7 @@ import * as Redacted from "effect/Redacted"
 import { type Contender, measure, NotMeasured, rateRatio, timeRatio } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import * as Redis from "../Redis.ts"
-import type { Suite } from "../Suite.ts"
+import { chart, type Suite } from "../Suite.ts"
 import * as Workload from "../Workload.ts"
 
 const readsPerRound = 200_000
@@ -152,6 +152,14 @@ export const suite: Suite = {
         return {
           tables: [one.table, ten.table],
           figures: { ...one.figures, ...ten.figures },
+          bars: {
+            reads: chart(
+              "Sessions read from memory by one fiber, one attribute",
+              "reads a second",
+              one.table.rows.filter(({ name }) => !name.startsWith("floor")),
+              (name) => !name.startsWith("Redis")
+            )
+          },
           notes: Redis.available ? [] : [Redis.missing]
         }
       })

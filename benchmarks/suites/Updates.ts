@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import { type Contender, measure, NotMeasured, rateRatio, timeRatio } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import * as Redis from "../Redis.ts"
-import type { Suite } from "../Suite.ts"
+import { chart, type Suite } from "../Suite.ts"
 import * as Workload from "../Workload.ts"
 
 const { sessionCount } = Workload
@@ -173,6 +173,14 @@ export const suite: Suite = {
             ...one.figures,
             ...ten.figures,
             "update.hotShare": yield* hotShare(url, one.rowUpdates + ten.rowUpdates)
+          },
+          bars: {
+            updates: chart(
+              "Updates, durable on both sides, one attribute",
+              "operations a second",
+              one.tables.flatMap(({ rows }) => rows),
+              (name) => name.includes("update,")
+            )
           },
           notes: Redis.available ? [] : [Redis.missing]
         }
