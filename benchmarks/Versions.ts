@@ -8,10 +8,11 @@ import * as Redis from "./Redis.ts"
 
 const require = createRequire(import.meta.url)
 
+/** Of an installed package; some do not export their `package.json`. */
 const versionOf = (name: string): string => {
-  const { version } = JSON.parse(readFileSync(require.resolve(`${name}/package.json`), "utf8")) as {
-    readonly version: string
-  }
+  const entry = require.resolve(name)
+  const file = `${entry.slice(0, entry.lastIndexOf(name) + name.length)}/package.json`
+  const { version } = JSON.parse(readFileSync(file, "utf8")) as { readonly version: string }
   return version
 }
 

@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: measures, prints, and writes `results/latest.json`.
  *
- *     --suite NAME   only this one (may be repeated)
+ *     --suite NAME   only this one, or those that begin with it (may be repeated)
  *     --quick        fewer rounds, and a cache of 50 000 sessions in place of a million
  *     --check        the exit status is 1 where a figure does not keep its bound
  */
@@ -17,17 +17,30 @@ import { figures as known, keeps } from "./Figures.ts"
 import { versions } from "./Versions.ts"
 import type { Effort, Suite, Table } from "./Suite.ts"
 import { suite as creates } from "./suites/Creates.ts"
-import { suite as growth } from "./suites/Growth.ts"
+import { suites as growth } from "./suites/Growth.ts"
 import { suite as http } from "./suites/Http.ts"
 import { suite as invalidation } from "./suites/Invalidation.ts"
 import { suite as locks } from "./suites/Locks.ts"
 import { suite as misses } from "./suites/Misses.ts"
 import { suite as nodes } from "./suites/Nodes.ts"
+import { suite as notices } from "./suites/Notices.ts"
 import { suite as readHit } from "./suites/ReadHit.ts"
 import { suite as size } from "./suites/Size.ts"
 import { suite as updates } from "./suites/Updates.ts"
 
-const suites: ReadonlyArray<Suite> = [readHit, size, misses, updates, creates, locks, invalidation, nodes, http, growth]
+const suites: ReadonlyArray<Suite> = [
+  readHit,
+  size,
+  misses,
+  updates,
+  creates,
+  locks,
+  invalidation,
+  nodes,
+  notices,
+  http,
+  ...growth
+]
 
 const { values: options } = parseArgs({
   options: {
@@ -75,7 +88,8 @@ const rounded = (value: number): number => (Math.abs(value) >= 1_000 ? Math.roun
 const main = Effect.gen(function* () {
   const machine = `${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} processors`
   yield* Console.log(`Node ${process.version}, ${machine}`)
-  const chosen = suites.filter(({ name, onRequest }) => options.suite?.includes(name) ?? onRequest !== true)
+  const isNamed = (name: string) => (asked: string) => name === asked || name.startsWith(`${asked}-`)
+  const chosen = suites.filter(({ name, onRequest }) => options.suite?.some(isNamed(name)) ?? onRequest !== true)
   if (chosen.length === 0) {
     yield* Console.error(`There is no such suite. There are: ${suites.map(({ name }) => name).join(", ")}`)
     process.exitCode = 2

@@ -224,28 +224,28 @@ const byCallers = Effect.gen(function* () {
   }
 }).pipe(Effect.scoped)
 
-export const suite: Suite = {
-  name: "growth",
+/** One curve, or several of the same points. */
+const growth = (name: string, run: Effect.Effect<Readonly<Record<string, Curves>>, unknown>): Suite => ({
+  name: `growth-${name}`,
   onRequest: true,
   run: () =>
-    Effect.gen(function* () {
-      const curves: Record<string, Curves> = {
-        ...(yield* byCallers),
-        ...(yield* byNodes),
-        ...(yield* byAttributes),
-        ...(yield* byRows),
-        ...(yield* bySessions)
-      }
-      return {
-        tables: [],
-        figures: {},
-        curves,
-        notes: Object.values(curves).flatMap(({ lines, title }) => [
-          title,
-          ...lines.map(
-            ({ name, points }) => `  ${name}: ${points.map(([x, y]) => `${x}: ${y.toPrecision(3)}`).join(", ")}`
-          )
-        ])
-      }
-    })
-}
+    Effect.map(run, (curves) => ({
+      tables: [],
+      figures: {},
+      curves,
+      notes: Object.values(curves).flatMap(({ lines, title }) => [
+        title,
+        ...lines.map(
+          ({ name, points }) => `  ${name}: ${points.map(([x, y]) => `${x}: ${y.toPrecision(3)}`).join(", ")}`
+        )
+      ])
+    }))
+})
+
+export const suites: ReadonlyArray<Suite> = [
+  growth("callers", byCallers),
+  growth("nodes", byNodes),
+  growth("attributes", byAttributes),
+  growth("rows", byRows),
+  growth("sessions", bySessions)
+]

@@ -13,7 +13,7 @@ import * as Rows from "../Rows.ts"
 import type { Suite } from "../Suite.ts"
 import * as Workload from "../Workload.ts"
 
-const readsPerRun = 200_000
+const readsPerRun = 100_000
 const Counted = Schema.Tuple([Schema.Finite, Schema.Finite])
 
 /** A node with so many sessions in memory. */
@@ -59,7 +59,7 @@ export const suite: Suite = {
       Effect.gen(function* () {
         const { url } = yield* Node.volatile
         const sql = yield* Node.client(url)
-        const small = quick ? 5_000 : 50_000
+        const small = quick ? 5_000 : 20_000
         yield* Rows.insert(sql, Workload.ten, 0, small)
         const ten = yield* memoryOf(url, small, 10)
         yield* sql`truncate sessions cascade`
@@ -71,7 +71,7 @@ export const suite: Suite = {
         const many = yield* cached(url, large)
         yield* thousand.bytes("fill")
         yield* many.bytes("fill")
-        const rows = yield* measure([thousand.contender, many.contender], rounds(15))
+        const rows = yield* measure([thousand.contender, many.contender], rounds(11))
         return {
           tables: [{ title: "Cached reads in one fiber, by sessions in memory", rows }],
           figures: {
