@@ -29,6 +29,7 @@ export interface Curves {
 const width = 760
 const styles = `<style>
     text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f }
+    .back { fill: #ffffff }
     .title { font-weight: 600; font-size: 15px }
     .muted { fill: #57606a; font-size: 12px }
     .grid { stroke: #d0d7de; stroke-width: 1 }
@@ -38,6 +39,7 @@ const styles = `<style>
     .d0 { fill: #0969da } .d1 { fill: #bc4c00 } .d2 { fill: #1a7f37 } .d3 { fill: #8250df }
     .bend { stroke: #57606a; stroke-dasharray: 4 4 }
     @media (prefers-color-scheme: dark) {
+      .back { fill: #0d1117 }
       text { fill: #e6edf3 } .muted { fill: #9198a1 } .grid { stroke: #3d444d }
       .ours { fill: #4493f8 } .other { fill: #656c76 }
       .s0 { stroke: #4493f8 } .s1 { stroke: #f0883e } .s2 { stroke: #3fb950 } .s3 { stroke: #ab7df8 }
@@ -57,9 +59,29 @@ const document = (height: number, title: string, parts: ReadonlyArray<string>): 
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">
   <title>${escape(title)}</title>
   ${styles}
+  <rect class="back" width="${width}" height="${height}" rx="8"/>
   ${[text(16, 26, title, 'class="title"'), ...parts].join("\n  ")}
 </svg>
 `
+
+/** From where on a curve of times stays above its first value by half of it. */
+export const slower = (points: Line["points"], why: string): Curves["bend"] => {
+  const limit = 1.5 * (points[0]?.[1] ?? Number.NaN)
+  const within = points.findLastIndex(([, y]) => y <= limit)
+  const bend = points[within + 1]
+  return bend === undefined
+    ? undefined
+    : { x: bend[0], text: `from here on more than 1.5 times the first value: ${why}` }
+}
+
+/** From where on a curve of throughput grows by less than the square root of what is added. */
+export const flatter = (points: Line["points"], why: string): Curves["bend"] => {
+  const bend = points.find(([x, y], i) => {
+    const next = points[i + 1]
+    return next !== undefined && Math.log(next[1] / y) < 0.5 * Math.log(next[0] / x)
+  })
+  return bend === undefined ? undefined : { x: bend[0], text: `it grows slower from here on: ${why}` }
+}
 
 /** Three digits, and a letter for thousands and millions. */
 export const short = (value: number): string => {
@@ -102,7 +124,7 @@ export const bars = ({ bars, title, unit }: Bars): string => {
 }
 
 export const curves = ({ bend, lines, title, x: xName, y: yName }: Curves): string => {
-  const [left, right, top, bottom] = [70, width - 30, 76, 340]
+  const [left, right, top, bottom] = [70, width - 30, 88, 350]
   const points = lines.flatMap((line) => line.points)
   const [x0, x1] = [Math.log10(Math.min(...points.map(([x]) => x))), Math.log10(Math.max(...points.map(([x]) => x)))]
   const [y0, y1] = decades(points.map(([, y]) => y))
@@ -119,7 +141,7 @@ export const curves = ({ bend, lines, title, x: xName, y: yName }: Curves): stri
       `<line class="grid" x1="${left}" y1="${round(y(tick))}" x2="${right}" y2="${round(y(tick))}"/>`,
       text(left - 8, y(tick) + 4, short(tick), 'class="muted" text-anchor="end"')
     ]),
-    text(16, 68, yName, 'class="muted"'),
+    text(16, 72, yName, 'class="muted"'),
     ...xTicks.map((tick) => text(x(tick), bottom + 18, short(tick), 'class="muted" text-anchor="middle"')),
     text((left + right) / 2, bottom + 40, xName, 'class="muted" text-anchor="middle"'),
     ...(bend === undefined

@@ -2,7 +2,7 @@
  * `npm run bench`: measures, prints, and writes `results/latest.json`.
  *
  *     --suite NAME   only this one, or those that begin with it (may be repeated)
- *     --quick        fewer rounds, and a cache of 50 000 sessions in place of a million
+ *     --quick        fewer rounds, the first workload only, and a cache of 50 000 sessions in place of a million
  *     --check        the exit status is 1 where a figure does not keep its bound
  */
 import { NodeRuntime } from "@effect/platform-node"

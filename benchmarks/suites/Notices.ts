@@ -3,6 +3,7 @@
  * how much of a processor the server takes for each delivery to each of them. The operator's table in `README.md` is
  * computed from it.
  */
+import type { Session } from "@effect-pg-session/core"
 import type { EmbeddedPostgresService } from "@effect-pg-session/pg/testing"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -12,6 +13,7 @@ import { Client } from "pg"
 import { median, NotMeasured } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import type { Suite } from "../Suite.ts"
+import * as Workload from "../Workload.ts"
 
 const counts = [1, 8, 32] as const
 const perRound = 1_000
@@ -82,6 +84,21 @@ const measureWith = Effect.fnUntraced(function* (
   return { perSecond: median(perSecond), cpu: median(cpu) }
 }, Effect.scoped)
 
+/** How many connections a node has open, while nothing is asked of it and while 64 callers miss. */
+const connectionsOf = Effect.fnUntraced(function* (server: EmbeddedPostgresService) {
+  const url = yield* Node.database(server.url, "connections")
+  const sql = yield* Node.client(server.url)
+  const count = Effect.map(
+    sql<{ n: number }>`select count(*)::int as n from pg_stat_activity where datname = 'connections'`,
+    ([row]) => row?.n ?? Number.NaN
+  )
+  const sessions = yield* Node.node({ url, cacheCapacity: 10 })
+  const idle = yield* count
+  const created = yield* Workload.create(sessions, Workload.one, 200)
+  yield* Workload.shared(2_000, 64, (i) => Effect.as(sessions.get((created[i % 200] as Session).id), true))
+  return { idle, busy: yield* count }
+}, Effect.scoped)
+
 export const suite: Suite = {
   name: "notices",
   run: ({ rounds }) =>
@@ -93,10 +110,13 @@ export const suite: Suite = {
         const server = yield* Node.durable()
         const tick = ticksPerSecond()
         const measured = yield* Effect.forEach(counts, (count) => measureWith(server, count, rounds(9), tick))
+        const connections = yield* connectionsOf(server)
         const [first, last] = [measured[0], measured[measured.length - 1]]
         return {
           tables: [],
           figures: {
+            "node.connections.idle": connections.idle,
+            "node.connections.busy": connections.busy,
             ...Object.fromEntries(
               measured.map(({ perSecond }, i) => [`notices.perSecond.listeners${counts[i] ?? 0}`, perSecond])
             ),
