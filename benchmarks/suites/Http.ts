@@ -76,7 +76,7 @@ export const suite: Suite = {
           // Until it has been compiled.
           yield* load(requests)
         }
-        const rows = yield* measure(contenders, rounds(15))
+        const rows = yield* measure(contenders, rounds(9))
         const row = (name: Server["name"]): Measured | undefined =>
           rows[chosen.findIndex((server) => server.name === name)]
         const ours = row("ours")

@@ -75,8 +75,8 @@ export const suite: Suite = {
     Effect.scoped(
       Effect.gen(function* () {
         const { url } = yield* EmbeddedPostgres.make()
-        const one = yield* measureWorkload(url, Workload.one, rounds(21))
-        const ten = quick ? undefined : yield* measureWorkload(url, Workload.ten, rounds(11))
+        const one = yield* measureWorkload(url, Workload.one, rounds(15))
+        const ten = quick ? undefined : yield* measureWorkload(url, Workload.ten, rounds(5))
         return {
           tables: [one.table, ...(ten === undefined ? [] : [ten.table])],
           figures: { ...one.figures, ...ten?.figures }

@@ -166,7 +166,9 @@ export const suite: Suite = {
         const { url } = yield* Node.durable()
         const redis = Redis.available ? yield* Redis.make("always") : undefined
         const one = yield* measureWorkload(url, redis, Workload.one, rounds)
-        const ten = quick ? undefined : yield* measureWorkload(url, redis, Workload.ten, rounds)
+        const ten = quick
+          ? undefined
+          : yield* measureWorkload(url, redis, Workload.ten, (full) => rounds(Math.ceil(full / 2)))
         return {
           tables: [...one.tables, ...(ten?.tables ?? [])],
           figures: {
