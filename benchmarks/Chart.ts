@@ -71,7 +71,7 @@ export const slower = (points: Line["points"], why: string): Curves["bend"] => {
   const bend = points[within + 1]
   return bend === undefined
     ? undefined
-    : { x: bend[0], text: `from here on more than 1.5 times the first value: ${why}` }
+    : { x: bend[0], text: `more than 1.5 times the first value from here on; ${why}` }
 }
 
 /** From where on a curve of throughput grows by less than the square root of what is added. */
@@ -80,7 +80,9 @@ export const flatter = (points: Line["points"], why: string): Curves["bend"] => 
     const next = points[i + 1]
     return next !== undefined && Math.log(next[1] / y) < 0.5 * Math.log(next[0] / x)
   })
-  return bend === undefined ? undefined : { x: bend[0], text: `it grows slower from here on: ${why}` }
+  return bend === undefined
+    ? undefined
+    : { x: bend[0], text: `grows by less than the square root of what is added; ${why}` }
 }
 
 /** Three digits, and a letter for thousands and millions. */
@@ -98,7 +100,7 @@ const decades = (values: ReadonlyArray<number>): readonly [from: number, to: num
 ]
 
 export const bars = ({ bars, title, unit }: Bars): string => {
-  const [left, top, bar, gap] = [250, 44, 20, 10]
+  const [left, top, bar, gap] = [280, 44, 20, 10]
   const values = bars.map(({ value }) => value)
   const from = Math.floor(Math.log10(Math.min(...values))) - 0.5
   const to = Math.ceil(Math.log10(Math.max(...values)))
@@ -132,7 +134,7 @@ export const curves = ({ bend, lines, title, x: xName, y: yName }: Curves): stri
   const y = (value: number) => bottom - ((Math.log10(value) - y0) / (y1 - y0)) * (bottom - top)
   const xTicks = [...new Set(points.map(([value]) => value))]
   const yTicks = Array.from({ length: y1 - y0 + 1 }, (_, i) => 10 ** (y0 + i))
-  return document(bottom + 56, title, [
+  return document(bottom + (bend === undefined ? 56 : 78), title, [
     ...lines.flatMap(({ name }, i) => [
       `<circle class="d${i}" cx="${26 + i * 180}" cy="46" r="5"/>`,
       text(36 + i * 180, 50, name)
@@ -148,12 +150,7 @@ export const curves = ({ bend, lines, title, x: xName, y: yName }: Curves): stri
       ? []
       : [
           `<line class="bend" x1="${round(x(bend.x))}" y1="${top}" x2="${round(x(bend.x))}" y2="${bottom}"/>`,
-          text(
-            x(bend.x) + (x(bend.x) > (left + right) / 2 ? -8 : 8),
-            bottom - 12,
-            bend.text,
-            `class="muted" text-anchor="${x(bend.x) > (left + right) / 2 ? "end" : "start"}"`
-          )
+          text(16, bottom + 62, `Dashed, at ${short(bend.x)}: ${bend.text}.`, 'class="muted"')
         ]),
     ...lines.flatMap(({ points }, i) => [
       `<polyline class="line s${i}" points="${points.map(([px, py]) => `${round(x(px))},${round(y(py))}`).join(" ")}"/>`,

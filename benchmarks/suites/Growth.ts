@@ -172,7 +172,7 @@ const byAttributes = Effect.gen(function* () {
       x: "attributes in a session",
       y: "microseconds",
       lines: [line("get, from memory", hits), line("get, a miss", misses), line("update, durable", updates)],
-      bend: slower(misses, "PostgreSQL keeps what exceeds 2 KB elsewhere, compressed")
+      bend: slower(misses, "PostgreSQL keeps more than 2 KB elsewhere")
     }
   }
 }).pipe(Effect.scoped)
@@ -219,7 +219,7 @@ const byCallers = Effect.gen(function* () {
       x: "callers",
       y: "operations a second",
       lines: [line("get, a miss", misses), line("update, durable", updates)],
-      bend: flatter(updates, "batches are full enough")
+      bend: flatter(updates, "from here on it is larger batches that help")
     }
   }
 }).pipe(Effect.scoped)
