@@ -1,8 +1,8 @@
 /**
  * `npm run bench`: measures, prints, and writes `results/latest.json`.
  *
- *     --suite NAME   only this one (may be repeated)
- *     --quick        fewer rounds
+ *     --suite NAME   only this one, or those that begin with it (may be repeated)
+ *     --quick        fewer rounds, the first workload only, and a cache of 50 000 sessions in place of a million
  *     --check        the exit status is 1 where a figure does not keep its bound
  */
 import { NodeRuntime } from "@effect/platform-node"
@@ -12,13 +12,35 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { availableParallelism, cpus } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
+import * as Chart from "./Chart.ts"
 import { figures as known, keeps } from "./Figures.ts"
+import { versions } from "./Versions.ts"
 import type { Effort, Suite, Table } from "./Suite.ts"
+import { suite as creates } from "./suites/Creates.ts"
+import { suites as growth } from "./suites/Growth.ts"
+import { suite as http } from "./suites/Http.ts"
+import { suite as invalidation } from "./suites/Invalidation.ts"
 import { suite as locks } from "./suites/Locks.ts"
+import { suite as misses } from "./suites/Misses.ts"
+import { suite as nodes } from "./suites/Nodes.ts"
+import { suite as notices } from "./suites/Notices.ts"
 import { suite as readHit } from "./suites/ReadHit.ts"
+import { suite as size } from "./suites/Size.ts"
 import { suite as updates } from "./suites/Updates.ts"
 
-const suites: ReadonlyArray<Suite> = [readHit, updates, locks]
+const suites: ReadonlyArray<Suite> = [
+  readHit,
+  size,
+  misses,
+  updates,
+  creates,
+  locks,
+  invalidation,
+  nodes,
+  notices,
+  http,
+  ...growth
+]
 
 const { values: options } = parseArgs({
   options: {
@@ -28,7 +50,10 @@ const { values: options } = parseArgs({
   }
 })
 
-const effort: Effort = { rounds: (full) => (options.quick ? Math.max(3, Math.round(full / 5)) : full) }
+const effort: Effort = {
+  rounds: (full) => (options.quick ? Math.max(3, Math.round(full / 5)) : full),
+  quick: options.quick
+}
 
 const rate = (perSecond: number): string =>
   perSecond >= 1_000_000
@@ -55,26 +80,39 @@ const show = ({ rows, title }: Table): string =>
     )
   ].join("\n")
 
+const seconds = (since: number): string => `${((performance.now() - since) / 1_000).toFixed(0)} s`
+
 /** Four digits say all there is to know. */
 const rounded = (value: number): number => (Math.abs(value) >= 1_000 ? Math.round(value) : Number(value.toPrecision(4)))
 
 const main = Effect.gen(function* () {
   const machine = `${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} processors`
   yield* Console.log(`Node ${process.version}, ${machine}`)
-  const chosen = suites.filter(({ name }) => options.suite?.includes(name) ?? true)
+  const isNamed = (name: string) => (asked: string) => name === asked || name.startsWith(`${asked}-`)
+  const chosen = suites.filter(({ name, onRequest }) => options.suite?.some(isNamed(name)) ?? onRequest !== true)
   if (chosen.length === 0) {
     yield* Console.error(`There is no such suite. There are: ${suites.map(({ name }) => name).join(", ")}`)
     process.exitCode = 2
     return
   }
-  const file = join(import.meta.dirname, "results", "latest.json")
-  mkdirSync(join(import.meta.dirname, "results"), { recursive: true })
+  const begin = performance.now()
+  const directory = join(import.meta.dirname, "results")
+  const file = join(directory, "latest.json")
+  mkdirSync(directory, { recursive: true })
   const results: Record<string, unknown> =
-    existsSync(file) && chosen.length < suites.length
+    existsSync(file) && options.suite !== undefined
       ? (JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>)
       : {}
-  for (const { run } of chosen) {
-    const { figures, notes = [], tables } = yield* run(effort)
+  for (const { name, run } of chosen) {
+    const start = performance.now()
+    const { bars = {}, curves = {}, figures, notes = [], tables } = yield* run(effort)
+    for (const [chart, content] of Object.entries(bars)) {
+      writeFileSync(join(directory, `${chart}.svg`), Chart.bars(content))
+    }
+    for (const [chart, content] of Object.entries(curves)) {
+      writeFileSync(join(directory, `${chart}.svg`), Chart.curves(content))
+      writeFileSync(join(directory, `${chart}.json`), `${JSON.stringify(content, undefined, 2)}\n`)
+    }
     for (const table of tables) yield* Console.log(show(table))
     yield* Console.log("")
     for (const [name, value] of Object.entries(figures)) {
@@ -89,10 +127,11 @@ const main = Effect.gen(function* () {
       if (!kept && options.check) process.exitCode = 1
     }
     for (const note of notes) yield* Console.log(note)
-    results["node"] = process.version
-    results["machine"] = machine
+    yield* Console.log(`${name}: ${seconds(start)}`)
+    Object.assign(results, yield* versions, { machine })
     writeFileSync(file, `${JSON.stringify(results, undefined, 2)}\n`)
   }
+  yield* Console.log(`\nAll in ${seconds(begin)}`)
 })
 
 NodeRuntime.runMain(main)

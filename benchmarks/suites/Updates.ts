@@ -1,110 +1,190 @@
 /**
- * Updates, checked and notified: one caller against one bare statement that does
- * the same to a row, and 64 callers against a statement for each.
+ * Updates, checked and notified: one caller against one bare statement that does the same to a row, and 64 callers
+ * against a statement for each. Then the whole update of a request, which reads first: `get`, set, `update`, against
+ * HGETALL and HSET of all fields in a Redis that syncs every write to disk. Everything durable.
+ *
+ * At the end, which share of all updates of rows, those of activity included, touched no index (HOT).
  */
-import { Session, SessionAttribute, SessionStore, UserId } from "@effect-pg-session/core"
-import { PgSession } from "@effect-pg-session/pg"
-import { EmbeddedPostgres } from "@effect-pg-session/pg/testing"
-import { PgClient } from "@effect/sql-pg"
-import * as Context from "effect/Context"
+import { Session } from "@effect-pg-session/core"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
-import { measure, rateRatio, timeRatio } from "../Interleaved.ts"
-import type { Suite } from "../Suite.ts"
+import { type Contender, measure, NotMeasured, rateRatio, timeRatio } from "../Interleaved.ts"
+import * as Node from "../Node.ts"
+import * as Redis from "../Redis.ts"
+import { chart, type Suite } from "../Suite.ts"
+import * as Workload from "../Workload.ts"
 
-const sessionCount = 1_000
+const { sessionCount } = Workload
 const callers = 64
 const alone = 100
-const together = 4_096
+const together = 2_048
 
-const Key = SessionAttribute.make("key", Schema.String)
-
-/** The sessions of `count` operations, dealt out to so many callers, each with sessions of its own. */
-const dealt = (count: number, to: number): ReadonlyArray<ReadonlyArray<number>> => {
-  const own = Math.floor(sessionCount / to)
-  return Array.from({ length: to }, (_, caller) =>
-    Array.from({ length: Math.floor(count / to) }, (_, i) => caller * own + (i % own))
+const measureWorkload = Effect.fnUntraced(function* (
+  url: Node.Url,
+  redis: Redis.Client | undefined,
+  workload: Workload.Workload,
+  rounds: (full: number) => number
+) {
+  const sessions = yield* Node.node({ url })
+  const sql = yield* Node.client(url)
+  const [attribute] = workload.attributes
+  yield* sql`drop table if exists bench_bare`
+  yield* sql`create table bench_bare (key text primary key, version bigint not null, attributes jsonb not null) with (fillfactor = 70)`
+  const documents = Array.from({ length: sessionCount }, (_, i) => Workload.documentOf(workload, i))
+  const stored = documents.map((document) =>
+    Object.fromEntries(Object.entries(document).map(([name, v]) => [name, { v, n: "1" }]))
   )
-}
+  yield* sql`insert into bench_bare select 'k' || (d.n - 1), 1, d.value
+    from jsonb_array_elements(${JSON.stringify(stored)}::text::jsonb) with ordinality d (value, n)`
+  const redisKey = (i: number) => `${workload.infix}session:${i}`
+  if (redis !== undefined) {
+    yield* Effect.promise(() => Promise.all(documents.map((document, i) => redis.hSet(redisKey(i), document))))
+  }
+  const latest = [...(yield* Workload.create(sessions, workload))]
+  const ids = latest.map(({ id }) => id)
+  // Of the same length as what they replace.
+  let counter = 0
+  const nextValue = () => workload.value(counter++, 0)
 
-const countOf = <E, R>(
-  count: number,
-  concurrency: number,
-  operation: (index: number) => Effect.Effect<boolean, E, R>
-): Effect.Effect<number, E, R> =>
-  Effect.map(
-    Effect.forEach(
-      dealt(count, concurrency),
-      (indexes) =>
-        Effect.gen(function* () {
-          let right = 0
-          for (const index of indexes) if (yield* operation(index)) right++
-          return right
-        }),
-      { concurrency }
-    ),
-    (counts) => counts.reduce((sum, right) => sum + right, 0)
+  // Callers work on sessions of their own, as those of different users do.
+  const own = (index: number) => index % sessionCount
+  const update = (index: number) =>
+    Effect.gen(function* () {
+      const session = latest[own(index)] as Session
+      const saved = yield* sessions.update(Session.set(session, attribute, nextValue()))
+      latest[own(index)] = saved
+      return saved.version === session.version + 1n
+    })
+  const bare = (index: number) =>
+    Effect.map(
+      sql`with u as (
+          update bench_bare set version = version + 1,
+            attributes = jsonb_set(attributes, ${`{${attribute.name},v}`}::text::text[], to_jsonb(${nextValue()}::text))
+          where key = ${`k${own(index)}`} returning *
+        )
+        select u.*, (select count(*) from (select pg_notify('bench', 'U' || u.key || u.version)) n) from u`,
+      (rows) => rows.length === 1
+    )
+  const readAndUpdate = (index: number) =>
+    Effect.gen(function* () {
+      const session = yield* sessions.get(ids[own(index)] as Session["id"])
+      const saved = yield* sessions.update(Session.set(session, attribute, nextValue()))
+      return saved.version === session.version + 1n
+    })
+  const redisUpdate = (client: Redis.Client) => async (index: number) => {
+    const key = redisKey(own(index))
+    const fields = await client.hGetAll(key)
+    // Nothing but a new field would be counted.
+    const added = await client.hSet(key, { ...fields, [attribute.name]: nextValue() })
+    return added === 0 && Object.keys(fields).length === workload.attributes.length
+  }
+
+  const single = yield* measure(
+    [
+      { name: "update, one caller", operations: alone, run: Workload.shared(alone, 1, update) },
+      { name: "floor: UPDATE ... RETURNING, pg_notify", operations: alone, run: Workload.shared(alone, 1, bare) }
+    ],
+    rounds(21)
   )
+  const many = yield* measure(
+    [
+      {
+        name: `update, ${callers} callers`,
+        operations: together,
+        run: Workload.shared(together, callers, update)
+      },
+      {
+        name: "a statement each, the same callers",
+        operations: together,
+        run: Workload.shared(together, callers, bare)
+      }
+    ],
+    rounds(9)
+  )
+  const both = (operations: number, count: number): ReadonlyArray<Contender<unknown>> => [
+    {
+      name: `get, set, update, ${count === 1 ? "one caller" : `${count} callers`}`,
+      operations,
+      run: Workload.shared(operations, count, readAndUpdate)
+    },
+    ...(redis === undefined
+      ? []
+      : [
+          {
+            name: `Redis HGETALL, HSET, ${count === 1 ? "one caller" : `${count} callers`}`,
+            operations,
+            run: Workload.sharedPromise(operations, count, redisUpdate(redis))
+          }
+        ])
+  ]
+  const singleWhole = yield* measure(both(alone, 1), rounds(21))
+  const manyWhole = yield* measure(both(together, callers), rounds(9))
+
+  // Then as much activity as there were changes, of the same sessions.
+  const changes = (rounds(21) + 1) * alone * 2 + (rounds(9) + 1) * together * 2
+  for (let pass = 0; pass < changes / sessionCount; pass++) {
+    for (const id of ids) yield* sessions.get(id)
+    yield* sessions.flushActivity
+  }
+  const { written } = (yield* sessions.health).activity
+  if (written < changes) return yield* new NotMeasured({ message: `Only ${written} activities were written` })
+
+  const id = (name: string) => `update.${workload.infix}${name}`
+  const vsRedis = (name: string, [ours, theirs]: typeof singleWhole) =>
+    ours === undefined || theirs === undefined ? {} : { [id(name)]: rateRatio(ours, theirs) }
+  return {
+    rowUpdates: changes + written,
+    tables: [
+      { title: `Updates, durable, checked and notified, ${workload.title}`, rows: [...single, ...many] },
+      { title: `The update of a request, durable, ${workload.title}`, rows: [...singleWhole, ...manyWhole] }
+    ],
+    figures: {
+      [id("c1.vsStatement")]: timeRatio(...single),
+      [id("c64.vsStatementEach")]: rateRatio(...many),
+      ...vsRedis("c1.vsRedisDurable", singleWhole),
+      ...vsRedis("c64.vsRedisDurable", manyWhole)
+    }
+  }
+}, Effect.scoped)
+
+/** The share of HOT updates in the table of sessions. Backends have reported what they did when their connections are closed. */
+const hotShare = Effect.fnUntraced(function* (url: Node.Url, atLeast: number) {
+  const sql = yield* Node.client(url)
+  for (let attempt = 0; attempt < 300; attempt++) {
+    const [counted] = yield* sql<{ all: number; hot: number }>`select n_tup_upd::int as all, n_tup_hot_upd::int as hot
+      from pg_stat_user_tables where relname = 'sessions'`
+    if (counted !== undefined && counted.all >= atLeast) return counted.hot / counted.all
+    yield* Effect.sleep("10 millis")
+  }
+  return yield* new NotMeasured({ message: `PostgreSQL has not counted ${atLeast} updates` })
+}, Effect.scoped)
 
 export const suite: Suite = {
   name: "updates",
-  run: ({ rounds }) =>
+  run: ({ quick, rounds }) =>
     Effect.scoped(
       Effect.gen(function* () {
-        const { url } = yield* EmbeddedPostgres.make({ settings: { fsync: "on", synchronous_commit: "on" } })
-        const sessions = Context.get(yield* Layer.build(PgSession.layer({ url })), SessionStore)
-        const sql = Context.get(yield* Layer.build(PgClient.layer({ url, maxConnections: 10 })), PgClient.PgClient)
-        yield* sql`create table bench_bare (key text primary key, version bigint not null, attributes jsonb not null) with (fillfactor = 70)`
-        yield* sql`insert into bench_bare select 'k' || i, 1, jsonb_build_object('key', jsonb_build_object('v', 'value', 'n', '1'))
-          from generate_series(0, ${sessionCount - 1}) i`
-        const latest = yield* Effect.forEach(
-          Array.from({ length: sessionCount }, (_, i) => i),
-          (i) => sessions.create(UserId.make(`user-${i}`), { attributes: [SessionAttribute.value(Key, `value${i}`)] }),
-          { concurrency: 50 }
-        )
-        let value = 0
-
-        // Callers work on sessions of their own, as those of different users do.
-        const update = (index: number) =>
-          Effect.gen(function* () {
-            const which = index % sessionCount
-            const session = latest[which] as Session
-            const saved = yield* sessions.update(Session.set(session, Key, `value${value++}`))
-            latest[which] = saved
-            return saved.version === session.version + 1n
-          })
-        const bare = (index: number) =>
-          Effect.gen(function* () {
-            const rows = yield* sql`with u as (
-                update bench_bare set version = version + 1,
-                  attributes = jsonb_set(attributes, '{key,v}', to_jsonb(${`value${value++}`}::text))
-                where key = ${`k${index % sessionCount}`} returning *
-              )
-              select u.*, (select count(*) from (select pg_notify('bench', 'U' || u.key || u.version)) n) from u`
-            return rows.length === 1
-          })
-
-        const [one, oneBare] = yield* measure(
-          [
-            { name: "update, one caller", operations: alone, run: countOf(alone, 1, update) },
-            { name: "floor: UPDATE ... RETURNING, pg_notify", operations: alone, run: countOf(alone, 1, bare) }
-          ],
-          rounds(21)
-        )
-        const [many, manyBare] = yield* measure(
-          [
-            { name: `update, ${callers} callers`, operations: together, run: countOf(together, callers, update) },
-            { name: "a statement each, the same callers", operations: together, run: countOf(together, callers, bare) }
-          ],
-          rounds(9)
-        )
+        const { url } = yield* Node.durable()
+        const redis = Redis.available ? yield* Redis.make("always") : undefined
+        const one = yield* measureWorkload(url, redis, Workload.one, rounds)
+        const ten = quick
+          ? undefined
+          : yield* measureWorkload(url, redis, Workload.ten, (full) => rounds(Math.ceil(full / 2)))
         return {
-          tables: [{ title: "Updates, durable, checked and notified", rows: [one, oneBare, many, manyBare] }],
+          tables: [...one.tables, ...(ten?.tables ?? [])],
           figures: {
-            "update.c1.vsStatement": timeRatio(one, oneBare),
-            "update.c64.vsStatementEach": rateRatio(many, manyBare)
-          }
+            ...one.figures,
+            ...ten?.figures,
+            "update.hotShare": yield* hotShare(url, one.rowUpdates + (ten?.rowUpdates ?? 0))
+          },
+          bars: {
+            updates: chart(
+              "Updates, durable on both sides, one attribute",
+              "operations a second",
+              one.tables.flatMap(({ rows }) => rows),
+              (name) => name.includes("update,")
+            )
+          },
+          notes: Redis.available ? [] : [Redis.missing]
         }
       })
     )
