@@ -6,7 +6,7 @@ import type { Revalidated, Rows, UserId, SessionKey, Answer } from "@effect-pg-s
 import type { Parameter, Row } from "../Database.ts"
 import type { Names } from "../Names.ts"
 import * as Columns from "./Columns.ts"
-import { earlyClock, firstRow, isLive, milliseconds, textArray } from "./Text.ts"
+import { among, earlyClock, firstRow, isLive, milliseconds, textArray } from "./Text.ts"
 
 const select = (names: Names, columns: string, condition: string, order = ""): string =>
   `with clock as materialized (select ${earlyClock} as at)
@@ -18,7 +18,7 @@ export const loadSql = (names: Names): string =>
   select(
     names,
     Columns.sessionColumns((column) => `s.${column}`),
-    "s.key = any($1::text[])"
+    `s.key = ${among("$1")}`
   )
 
 /** The live sessions of the user `$1`, the latest login first. */
@@ -35,7 +35,7 @@ export const revalidateSql = (names: Names): string =>
   select(
     names,
     `s.key, s.version::text, ${milliseconds("s.last_accessed_at")}, ${milliseconds("s.expires_at")}, ${milliseconds("s.idle_timeout")}`,
-    "s.key = any($1::text[])"
+    `s.key = ${among("$1")}`
   )
 
 export const keyParameters = (keys: ReadonlyArray<SessionKey>): ReadonlyArray<Parameter> => [textArray(keys)]

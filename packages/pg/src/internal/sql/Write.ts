@@ -22,6 +22,7 @@ import * as Columns from "./Columns.ts"
 import type { Locked } from "./WriteOne.ts"
 import * as WriteOne from "./WriteOne.ts"
 import {
+  among,
   duration,
   earliestExpiry,
   firstRow,
@@ -70,7 +71,7 @@ const sql = (names: Names, locked: Locked, fenced: boolean): string =>
     names text[], set jsonb, bytes int, expiring bool, regroup bool, "group" text,
     lifetime float8, reidle bool, idle float8, notify bool, max_bytes float8${fenced ? ", fence text, token text" : ""})
 ), locked as materialized (
-  select s.* from ${names.sessions} s where s.key = any(${fenced && locked === "wait" ? keysWithTied(names) : "$2::text[]"}) order by s.key for no key update${locked === "skip" ? " skip locked" : ""}
+  select s.* from ${names.sessions} s where s.key = ${fenced && locked === "wait" ? `any(${keysWithTied(names)})` : among("$2")} order by s.key for no key update${locked === "skip" ? " skip locked" : ""}
 ), ${fenced ? fences(names, locked) : ""}clock as materialized (
   select t.at, ${milliseconds("t.at")} as ms
   from (select ${lateClock} as at from (select ${fenced ? "(select count(*) from fences) + " : ""}count(*) as held from locked) l where l.held >= 0) t
@@ -149,11 +150,7 @@ left join lateral (
 ) r on k.outcome in ('V', 'A') or (k.applied and not k.known)
 cross join told t where t.payloads >= 0`
 
-/**
- * The locks, so that a plan for these very locks looks no cheaper than the one for any: PostgreSQL would plan the statement
- * anew each time, which takes longer than to run it.
- */
-const anyLock = "any(array(select unnest($3::text[])))"
+const anyLock = among("$3")
 
 /** The keys, and those of the sessions that the locks are tied to, which never changes. */
 const keysWithTied = (names: Names): string =>

@@ -17,7 +17,7 @@ import type { Names } from "../Names.ts"
 import * as Attributes from "./Attributes.ts"
 import * as Columns from "./Columns.ts"
 import { changesHead, letterOf } from "../NotificationPayload.ts"
-import { isLive, isProven, lateClock, literal, milliseconds, notifyChanges } from "./Text.ts"
+import { among, isLive, isProven, lateClock, literal, milliseconds, notifyChanges } from "./Text.ts"
 
 /** What of a request the statement takes. */
 export interface Patch {
@@ -77,7 +77,7 @@ const manySql = (names: Names): string =>
     unnest($1::text[]), unnest($2::text[]), unnest($3::bigint[]), jsonb_array_elements($4::text::jsonb), unnest($5::int[]), unnest($6::int[])
   ) with ordinality as i(key, proof, version, patch, growth, flags, ord)
 ), locked as materialized (
-  select ${lockedColumns} from ${names.sessions} s where s.key = any($1::text[]) for no key update skip locked
+  select ${lockedColumns} from ${names.sessions} s where s.key = ${among("$1")} for no key update skip locked
 ), clock as materialized (
   select ${lateClock} as at from (select count(*) as held from locked) l where l.held >= 0
 ), updated as (
