@@ -194,7 +194,7 @@ describe("names without end", () => {
       const a = yield* cluster.node("a")
       const b = yield* cluster.node("b")
       const kinds = [WaitQueue, LeaseImpl]
-      for (let index = 0; index < 300; index++) {
+      for (let index = 0; index < 100; index++) {
         const name = `name ${index}`
         const scope = yield* Scope.make()
         yield* Scope.provide(a.acquire(name, { leaseTime: "1 minute" }), scope)

@@ -90,7 +90,7 @@ export class LeaseImpl implements Lease {
     const margin = Math.max(marginMillis, left * marginPart)
     const end = sentAt + left - margin
     // The newest answer holds: where less is left than was known, the database's clock was set forward.
-    this.deadline = answer.now >= this.asOf ? end : Math.max(this.deadline, end)
+    this.deadline = answer.now > this.asOf ? end : Math.max(this.deadline, end)
     this.asOf = Math.max(this.asOf, answer.now)
   }
 
