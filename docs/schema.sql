@@ -215,7 +215,7 @@ begin
     return;
   end if;
   for i in 1 .. cardinality(v_ends) loop
-    if v_ends[i] > v_now then
+    if v_owners[i] is not null and v_ends[i] > v_now then
       if v_owners[i] = p_owner then
         outcome := 'K';
         token := v_tokens[i]::text;
@@ -229,8 +229,11 @@ begin
     end if;
   end loop;
   if v_live < p_permits and (cardinality(v_queue) = 0 or v_queue[1] = p_node or cardinality(v_ends) < p_permits
-    or v_now >= v_ends[v_free] + p_turn * interval '1 millisecond') then
+    or v_now >= v_ends[v_free] + p_turn * interval '1 millisecond' or v_now < v_ends[v_free] - p_turn * interval '1 millisecond') then
     v_token := nextval('"public"."session_lock_tokens"'::regclass);
+    if v_token <= any(v_tokens) then
+      raise exception 'the sequence "public"."session_lock_tokens" is behind the tokens of session_locks, as when only one of them was restored or replicated: set it (setval) beyond every token that was ever granted';
+    end if;
     v_free := coalesce(v_free, cardinality(v_ends) + 1);
     v_owners[v_free] := p_owner;
     v_nodes[v_free] := p_node;
@@ -244,7 +247,7 @@ begin
       select array_agg(u.owner), array_agg(u.node), array_agg(u.token), array_agg(u.ending)
       into v_owners, v_nodes, v_tokens, v_ends
       from (select u.* from unnest(v_owners, v_nodes, v_tokens, v_ends) u(owner, node, token, ending)
-        order by u.ending desc, u.token desc limit p_permits) u;
+        order by u.owner is null, u.ending desc, u.token desc limit p_permits) u;
     end if;
     if cardinality(v_queue) > 0 then
       -- Who was first, but came too late for its turn, has none any more.
@@ -342,17 +345,20 @@ create or replace function "public"."session_lock_leave"(
 ) language plpgsql volatile security invoker as $session$
 #variable_conflict use_column
 declare
+  v_owners text[];
   v_ends timestamptz[];
   v_queue text[];
   v_first text;
 begin
-  select l.ends, l.queue into v_ends, v_queue from "public"."session_locks" l where l.name = p_lock for no key update;
+  select l.owners, l.ends, l.queue into v_owners, v_ends, v_queue
+  from "public"."session_locks" l where l.name = p_lock for no key update;
   removed := coalesce(p_node = any(v_queue), false);
   if not removed then return; end if;
   v_first := v_queue[1];
   v_queue := array_remove(v_queue, p_node);
   update "public"."session_locks" l set queue = v_queue where l.name = p_lock;
-  if v_first = p_node and cardinality(v_queue) > 0 and date_trunc('milliseconds', clock_timestamp()) >= any(v_ends) then
+  if v_first = p_node and cardinality(v_queue) > 0
+    and (date_trunc('milliseconds', clock_timestamp()) >= any(v_ends) or array_position(v_owners, null) is not null) then
     perform pg_notify('public.sessions', '1L' || v_queue[1] || chr(10) || p_lock);
   end if;
 end

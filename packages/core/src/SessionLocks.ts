@@ -66,8 +66,8 @@ export interface Lease extends LockFence {
 /** How to ask for a lock. */
 export interface LockOptions<W extends LockWait = LockWait, S extends SessionKey | Session = SessionKey | Session> {
   /**
-   * What to do while others hold it: `"none"` fails with `LockAlreadyHeld`, a duration waits that long and fails with `LockTimeout`,
-   * `"forever"` waits. Waiters of a node are served in the order of their arrival; nodes take turns. Default the setting `lockWait` ("none").
+   * What to do while others hold it: `"none"` fails with `LockAlreadyHeld`, a duration waits that long (for an answer that is on its way up to a
+   * second longer) and fails with `LockTimeout`, `"forever"` waits, as long as the database can be reached. Waiters of a node are served in the order of their arrival; nodes take turns. Default the setting `lockWait` ("none").
    */
   readonly wait?: W | undefined
   /** How long the lease runs until it must be extended: that long others wait for a holder that crashed. Default the setting `lockLeaseTime` (60 seconds); 100 milliseconds to 1 day, others are cut to that. */

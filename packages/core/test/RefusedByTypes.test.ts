@@ -7,7 +7,7 @@ import { join } from "node:path"
 const root = join(import.meta.dirname, "../../..")
 
 const prelude = `
-import { type AttributeNotFound, type AttributeValue, Session, SessionAttribute, type Sessions, type SessionSummary, UserId } from "@effect-pg-session/core"
+import { type AttributeNotFound, type AttributeValue, type Lease, type LockAlreadyHeld, type LockLost, type LockService, type LockTimeout, Session, SessionAttribute, type SessionNotFound, type Sessions, type SessionStoreUnavailable, type SessionSummary, UserId } from "@effect-pg-session/core"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 const Theme = SessionAttribute.make("theme", Schema.Literals(["light", "dark"]))
@@ -15,8 +15,19 @@ const Cart = SessionAttribute.make("cart", Schema.Array(Schema.String), { initia
 declare const session: Session
 declare const summary: SessionSummary
 declare const sessions: Sessions
-export const used: ReadonlyArray<unknown> = [UserId, Effect, Cart, Theme, sessions]
+declare const locks: LockService
+declare const work: (lease: Lease) => Effect.Effect<number, "own", "service">
+declare const sometimes: boolean
+export const used: ReadonlyArray<unknown> = [UserId, Effect, Cart, Theme, sessions, locks, work, sometimes]
 export type Used = AttributeNotFound | AttributeValue
+/** What every way to hold a lock for some work can fail with. */
+export type Always = "own" | LockLost | SessionStoreUnavailable
+/** What every way to acquire one can. */
+export type Asked = SessionStoreUnavailable
+export type Waits = LockAlreadyHeld | LockTimeout
+export type Tied = SessionNotFound
+type Equal<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false
+export const failsWith = <E>() => <A, F, R>(_: Effect.Effect<A, F, R>, equal: Equal<E, F>) => equal
 `
 
 const accepted: ReadonlyArray<string> = [
@@ -27,7 +38,25 @@ const accepted: ReadonlyArray<string> = [
   `Session.get(summary, Theme)`,
   `sessions.create(UserId.make("a"))`,
   `SessionAttribute.make("a", Schema.Array(Schema.String), { initial: () => ["x"] })`,
-  `Session.get(session, Cart) satisfies Effect.Effect<ReadonlyArray<string>, import("@effect-pg-session/core").AttributeInvalid>`
+  `Session.get(session, Cart) satisfies Effect.Effect<ReadonlyArray<string>, import("@effect-pg-session/core").AttributeInvalid>`,
+  `failsWith<Always | LockAlreadyHeld>()(locks.withLock("x", work, { wait: "none" }), true)`,
+  `failsWith<Always | LockTimeout>()(locks.withLock("x", work, { wait: "1 minute" }), true)`,
+  `failsWith<Always | LockTimeout>()(locks.withLock("x", work, { wait: 1_000 }), true)`,
+  `failsWith<Always>()(locks.withLock("x", work, { wait: "forever" }), true)`,
+  `failsWith<Always | Waits>()(locks.withLock("x", work, { permits: 2 }), true)`,
+  `failsWith<Always | Waits>()(locks.withLock("x", work), true)`,
+  `failsWith<Always | Waits>()(locks.withLock("x", work, { wait: sometimes ? "none" : "1 minute" }), true)`,
+  `failsWith<Always | LockAlreadyHeld>()(locks.withLock("x", work, { wait: sometimes ? "none" : "forever" }), true)`,
+  `failsWith<Always | Tied>()(locks.withLock("x", work, { wait: "forever", session }), true)`,
+  `failsWith<Always | Tied>()(locks.withLock("x", work, { wait: "forever", session: session.key }), true)`,
+  `failsWith<Asked | LockAlreadyHeld>()(locks.tryAcquire("x"), true)`,
+  `failsWith<Asked | LockAlreadyHeld | Tied>()(locks.tryAcquire("x", { session }), true)`,
+  `failsWith<Asked>()(locks.acquire("x", { wait: "forever", leaseTime: "1 minute" }), true)`,
+  `failsWith<Asked | LockTimeout>()(Effect.scoped(locks.acquire("x", { wait: "1 minute" })), true)`,
+  `locks.withLock("x", work, { wait: "forever" }) satisfies Effect.Effect<number, Always, "service">`,
+  `failsWith<Always>()(locks.withLock("x", work, { wait: "none" }).pipe(Effect.catchTag("LockAlreadyHeld", () => Effect.succeed(0))), true)`,
+  `failsWith<Always | LockTimeout>()(locks.withLock("a", () => locks.withLock("b", work, { wait: "1 minute" }), { wait: "forever" }), true)`,
+  `locks.withLock("x", (fence) => sessions.update(session, { fence }), { wait: "forever" })`
 ]
 
 const refused: ReadonlyArray<readonly [why: string, code: string]> = [
@@ -49,6 +78,29 @@ const refused: ReadonlyArray<readonly [why: string, code: string]> = [
   ["a summary is written", `sessions.update(summary)`],
   ["a session is changed in place", `session.version = 2n`],
   ["a decoded array is changed", `Effect.map(Session.get(session, Cart), (items) => items.push("x"))`],
+  [
+    "a lock that is not waited for, and its holder ignored",
+    `locks.withLock("x", work, { wait: "none" }) satisfies Effect.Effect<number, Always, "service">`
+  ],
+  [
+    "a lock that is waited for, and its time limit ignored",
+    `locks.withLock("x", work, { wait: "1 minute" }) satisfies Effect.Effect<number, Always, "service">`
+  ],
+  [
+    "the loss of a lock is ignored",
+    `locks.withLock("x", work, { wait: "forever" }) satisfies Effect.Effect<number, Exclude<Always, LockLost>, "service">`
+  ],
+  [
+    "the end of a lock's session is ignored",
+    `locks.withLock("x", work, { wait: "forever", session }) satisfies Effect.Effect<number, Always, "service">`
+  ],
+  ["an unknown way to wait", `locks.acquire("x", { wait: "always" })`],
+  ["tryAcquire waits", `locks.tryAcquire("x", { wait: "forever" })`],
+  [
+    "a lease without a scope",
+    `locks.acquire("x", { wait: "forever" }) satisfies Effect.Effect<Lease, SessionStoreUnavailable>`
+  ],
+  ["a token for a fence", `sessions.update(session, { fence: 7n })`],
   ["an unknown check", `sessions.update(session, { check: "version" })`],
   [
     "a schema that needs a service",

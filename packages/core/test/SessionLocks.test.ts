@@ -749,6 +749,30 @@ describe("layerMemory", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("keeps the lock of a session that gets another id, and lets go when it expires", () =>
+    Effect.gen(function* () {
+      const locks = yield* SessionLocks
+      const sessions = yield* SessionStore
+      const session = yield* sessions.createAnonymous()
+      const acquired = yield* Deferred.make<void>()
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(
+          locks.withLock("x", () => Effect.andThen(Deferred.succeed(acquired, undefined), Effect.never), { session })
+        )
+      )
+      yield* Deferred.await(acquired)
+      const rotated = yield* sessions.rotate(session.id)
+      yield* elapse(60_000, 5_000)
+      const error = yield* Effect.flip(Effect.scoped(locks.tryAcquire("x", { session: rotated })))
+      assert.strictEqual(error._tag, "LockAlreadyHeld")
+      // An anonymous session lives for an hour.
+      yield* elapse(3_540_000 + 10_000, 10_000)
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
+      const gone = yield* Effect.flip(Effect.scoped(locks.tryAcquire("x", { session: rotated })))
+      assert.strictEqual(gone._tag, "SessionNotFound")
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("waits and wakes without a store", () =>
     Effect.gen(function* () {
       const locks = yield* SessionLocks

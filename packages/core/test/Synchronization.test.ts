@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import { Board } from "../src/internal/NoticeBoard.ts"
 import { GroupId, type SessionId } from "../src/SessionId.ts"
 import type { Notice } from "../src/SessionNotifier.ts"
 import {
@@ -115,6 +116,21 @@ describe("a drift of the database's clock", () => {
       assert.isTrue(yield* isSynced(a))
       yield* pass(200)
       assert.isFalse(yield* isLiveOn(a, id), "10 100 ms old")
+    })
+  )
+
+  it.effect("is told to the locks of the node, whose leases may end earlier than they know", () =>
+    Effect.gen(function* () {
+      const { controls, node } = yield* makeCluster()
+      const board = new Board()
+      let told = 0
+      board.add({ hear: () => {}, resume: () => void told++ })
+      yield* node("a", { board })
+      yield* pass("5 seconds")
+      const before = told
+      yield* controls.setClockOffset(2_000)
+      yield* pass("2 seconds")
+      assert.strictEqual(told, before + 1)
     })
   )
 

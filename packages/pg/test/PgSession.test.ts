@@ -408,6 +408,46 @@ describe.skipIf(!PgBouncer.available)(
       })
     )
 
+    it.live("with listenUrl locks exclude, wake those who wait, keep their order and fence", () =>
+      Effect.gen(function* () {
+        const pooler = yield* PgBouncer.make(databaseUrl, { poolSize: 3 })
+        const schemaName = `pooled_${randomBytes(4).toString("hex")}`
+        yield* Effect.addFinalizer(() => dropSchema(schemaName))
+        const options = { schemaName, url: pooler.url, prepare: false, listenUrl: databaseUrl } as const
+        const a = yield* build(PgSession.layer(options))
+        const b = yield* build(PgSession.layer(options))
+        yield* synced(a)
+        yield* synced(b)
+        const session = yield* a.create(alice)
+        const late = yield* a.locks.acquire("job", { leaseTime: "1 hour", heartbeatInterval: "20 millis" })
+        const order: Array<number> = []
+        let holders = 0
+        const work = (n: number) =>
+          Effect.gen(function* () {
+            assert.strictEqual(++holders, 1)
+            order.push(n)
+            yield* Effect.sleep(2)
+            holders--
+          })
+        const waiters = yield* Effect.forEach(Array.from({ length: 20 }), (_, n) =>
+          Effect.forkChild(
+            b.locks.withLock("job", () => work(n), { wait: "forever" }),
+            { startImmediately: true }
+          )
+        )
+        yield* eventually(Effect.map(b.locks.health, ({ waiting }) => waiting === 20))
+        yield* late.release
+        for (const waiter of waiters) yield* Fiber.join(waiter)
+        assert.deepStrictEqual(
+          order,
+          waiters.map((_, n) => n)
+        )
+        const error = yield* Effect.flip(a.update(Session.set(session, Note, "late"), { fence: late }))
+        assert.strictEqual(error._tag, "Fenced")
+        yield* b.locks.withLock("job", (fence) => b.update(Session.set(session, Note, "in time"), { fence }))
+      })
+    )
+
     it.live("with listenUrl everything works", () =>
       Effect.gen(function* () {
         const pooler = yield* PgBouncer.make(databaseUrl, { poolSize: 3 })
@@ -478,6 +518,28 @@ describe("locks", () => {
       assert.isAbove(observed.text().indexOf("release the lock"), written)
       assert.strictEqual(yield* number("select count(*)::int from @sessions where last_accessed_at > created_at"), 1)
       yield* b.locks.tryAcquire("job")
+    })
+  )
+})
+
+describe("rows of locks", () => {
+  test(
+    "do not grow in number with the names that were ever used: a node removes what has been unused for a day",
+    Effect.gen(function* () {
+      const { number, query } = yield* lookAround
+      const count = number("select count(*)::int from @locks")
+      const a = yield* node()
+      yield* Effect.forEach(Array.from({ length: 100 }), (_, n) => a.locks.withLock(`name ${n}`, () => Effect.void), {
+        concurrency: 10
+      })
+      yield* a.locks.acquire("held", { leaseTime: "1 hour" })
+      // More than one statement removes.
+      yield* query("insert into @locks (name, ends) select 'g.old ' || n, array[now()] from generate_series(1, 2500) n")
+      yield* query("update @locks set ends = array[now() - interval '1 day'] where name <> 'g.held'")
+      yield* a.locks.withLock("name 7", () => Effect.void)
+      assert.strictEqual(yield* count, 2_601)
+      yield* node()
+      yield* eventually(Effect.map(count, (rows) => rows === 2))
     })
   )
 })

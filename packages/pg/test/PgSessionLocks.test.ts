@@ -382,6 +382,55 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionLocks", (it) => {
       })
   )
 
+  it.effect("a released permit is free although the clock was set back since, kept for no longer than a turn", () =>
+    Effect.gen(function* () {
+      const { locks, noticesOf, query } = yield* Fixture
+      const lock = newLock()
+      const { owner } = yield* acquired(locks, lock)
+      yield* locks.acquire(anAcquisition(lock, { node: "b", queue: "wait" }))
+      yield* locks.acquire(anAcquisition(lock, { node: "c", queue: "wait" }))
+      yield* locks.release(lock, owner)
+      yield* setEnds(lock, minute / 2)
+      const kept = yield* locks.acquire(anAcquisition(lock, { node: "c", queue: "wait" }))
+      assert(kept._tag === "Held")
+      assert.strictEqual(kept.node, "b", "a small step changes nothing about whose turn it is")
+      assert.deepStrictEqual((yield* noticesOf(locks.leave(lock, "b"))).notices, [freed(lock, "c")])
+      yield* locks.acquire(anAcquisition(lock, { node: "b", queue: "wait" }))
+      yield* setEnds(lock, hour)
+      const { owner: next } = yield* acquired(locks, lock, { node: "d" })
+      assert.strictEqual(yield* queueOf(lock), "b", "it was the first one's turn")
+      yield* locks.release(lock, next)
+
+      // A slot that seems to end late does not outlast that of a present holder.
+      const permits = 3
+      const present = yield* acquired(locks, lock, { permits, node: "b", leaseTime: minute })
+      const others = [yield* acquired(locks, lock, { permits }), yield* acquired(locks, lock, { permits })]
+      for (const each of others) yield* locks.release(lock, each.owner)
+      yield* setEnds(lock, minute, hour, 2 * hour)
+      const last = yield* acquired(locks, lock, { permits: 2, leaseTime: minute })
+      const [row] = yield* query("select array_to_string(tokens, ',') from @locks where name = $1", [lock])
+      assert.sameMembers(String(row?.[0]).split(","), [String(present.token), String(last.token)])
+    })
+  )
+
+  it.effect("nothing is granted by a sequence that is behind the tokens, and the failure says what to do", () =>
+    Effect.gen(function* () {
+      const { locks, names, query } = yield* Fixture
+      const lock = newLock()
+      const { owner, token } = yield* acquired(locks, lock)
+      yield* locks.release(lock, owner)
+      const setTokens = (to: bigint) =>
+        query("select setval($1::text::regclass, $2::text::bigint)", [names.lockTokens, String(to)])
+      yield* setTokens(token - 1n)
+      const error = yield* Effect.flip(locks.acquire(anAcquisition(lock)))
+      assert.strictEqual(error.outcome, "NotApplied")
+      assert.include(error.message, "session_lock_tokens")
+      assert.include(error.message, "setval")
+      yield* setTokens(token)
+      assert.isTrue((yield* acquired(locks, lock)).token > token)
+    })
+  )
+
   it.effect("a tied lock is not granted without its session, and leaves nothing behind", () =>
     Effect.gen(function* () {
       const { locks, query, storage } = yield* Fixture

@@ -158,6 +158,8 @@ export const make = Effect.fnUntraced(function* (
       const renewed = Effect.map(revalidate, () => {
         anchor = { offset, error }
       })
+      // Leases may end earlier than their holders know.
+      board.resume()
       if (wandered < clockJump) return renewed
       cache.desynchronized()
       outstanding.clear()

@@ -64,6 +64,8 @@ export const skewedClock = Effect.gen(function* () {
 export interface NodeOptions extends SessionOptions {
   /** The node's clock, where it is not the database's. */
   readonly clock?: Clock.Clock | undefined
+  /** What others on the node hear of its notices by. */
+  readonly board?: Board | undefined
   /** Puts something between the node and its storage. */
   readonly storage?: ((storage: Storage) => Storage) | undefined
 }
@@ -103,12 +105,13 @@ export const makeCluster = (
 
     // What `SessionStore.layer` does, with a clock of the node's own and a look at its cache.
     const node: Cluster["node"] = Effect.fnUntraced(function* (name, options) {
-      const { clock = yield* Clock.Clock, storage: wrap = (storage: Storage) => storage, ...own } = options ?? {}
+      const { clock = yield* Clock.Clock, storage: wrap = (storage: Storage) => storage, ...rest } = options ?? {}
+      const { board = new Board(), ...own } = rest
       const settings = yield* Effect.orDie(makeSettings({ ...shared, ...own }))
       const cache = new Cache(settings, new NodeClock(clock))
       const storage = wrap(MemoryStorage.make(database, name))
       const notifier = MemoryNotifier.make(database, name)
-      const sessions = yield* Store.make(cache, storage, notifier, settings, new Board())
+      const sessions = yield* Store.make(cache, storage, notifier, settings, board)
       yield* settle
       return { ...sessions, name, cache }
     })

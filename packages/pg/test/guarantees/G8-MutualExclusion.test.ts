@@ -185,6 +185,35 @@ describe("a holder that is late", () => {
   )
 
   test(
+    "a process that was killed: its lock is had when its lease ends, and not before",
+    Effect.gen(function* () {
+      const { schema, url } = yield* TestDatabase
+      const { query } = yield* lookAround
+      const { locks, sessions } = yield* lockNode("a")
+      const session = yield* sessions.create(alice)
+      const holder = yield* child(environment(url, schema), "lockProcess")
+      yield* holder.answer
+      yield* holder.ask(`hold ${Redacted.value(session.id)}`)
+      const waiter = yield* Effect.forkChild(
+        locks.withLock("held", () => query("select clock_timestamp()::text"), { wait: "10 seconds" })
+      )
+      yield* eventually(Effect.map(locks.health, ({ waiting }) => waiting === 1))
+      yield* holder.signal("SIGKILL")
+      assert.strictEqual(yield* holder.exited, "SIGKILL")
+      const [[end] = []] = yield* query("select ends[1]::text from @locks where name = 'g.held'")
+      const [[granted] = []] = yield* Fiber.join(waiter)
+      const [[isLater, millis] = []] = yield* query(
+        "select $1::timestamptz >= $2::timestamptz, (extract(epoch from $1::timestamptz - $2::timestamptz) * 1000)::int",
+        [granted, end]
+      )
+      assert.isTrue(isLater)
+      // It knew when to ask; nothing woke it.
+      assert.isBelow(Number(millis), 1_000)
+    }),
+    30_000
+  )
+
+  test(
     "is refused even before its successor has written, and says which lock",
     Effect.gen(function* () {
       const a = yield* lockNode("a")

@@ -61,7 +61,10 @@ export const lookAround = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
   const names = Names.make(schema, "")
   const query = (text: string, parameters: ReadonlyArray<unknown> = []) =>
-    sql.unsafe(text.replaceAll("@sessions", names.sessions).replaceAll("@beats", names.beats), parameters).values
+    sql.unsafe(
+      text.replaceAll("@sessions", names.sessions).replaceAll("@beats", names.beats).replaceAll("@locks", names.locks),
+      parameters
+    ).values
   const number = (text: string, parameters?: ReadonlyArray<unknown>) =>
     Effect.map(query(text, parameters), ([row]) => Number(row?.[0]))
   return {

@@ -60,6 +60,10 @@ export class LeaseImpl implements Lease {
   private readonly onEnd: (lease: LeaseImpl) => void
   private state: State = "Held"
   private deadline = -Infinity
+  /** The database's clock when it last answered. */
+  private asOf = -Infinity
+  /** Whether the database is being asked if the lease stands, and whether it must be asked once more after that. */
+  private verifying: "No" | "Once" | "Again" = "No"
   private failure: LockLost | undefined = undefined
 
   constructor(
@@ -84,7 +88,10 @@ export class LeaseImpl implements Lease {
   extendedUntil(sentAt: number, answer: { readonly now: number; readonly expiresAt: number }): void {
     const left = answer.expiresAt - answer.now
     const margin = Math.max(marginMillis, left * marginPart)
-    this.deadline = Math.max(this.deadline, sentAt + left - margin)
+    const end = sentAt + left - margin
+    // The newest answer holds: where less is left than was known, the database's clock was set forward.
+    this.deadline = answer.now > this.asOf ? end : Math.max(this.deadline, end)
+    this.asOf = Math.max(this.asOf, answer.now)
   }
 
   /** Milliseconds for which the lease can still be relied upon; 0 once it is lost or released. */
@@ -116,10 +123,23 @@ export class LeaseImpl implements Lease {
     this.grantor.freeLater(this.grant, this.deadline)
   }
 
-  /** Asks the database whether the lease stands, without making it longer. */
-  readonly verify: Effect.Effect<void> = Effect.suspend(() =>
-    this.state === "Held" ? Effect.ignore(this.askFor(1)) : Effect.void
-  )
+  /**
+   * Asks the database whether the lease stands, without making it longer. One question at a time: what gives rise to it
+   * may be said far more often than it can be asked.
+   */
+  readonly verify: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.state !== "Held") return Effect.void
+    if (this.verifying !== "No") {
+      this.verifying = "Again"
+      return Effect.void
+    }
+    this.verifying = "Once"
+    return Effect.flatMap(Effect.exit(this.askFor(1)), () => {
+      const again = this.verifying === "Again"
+      this.verifying = "No"
+      return again ? this.verify : Effect.void
+    })
+  })
 
   /** Tells the holder when the lease can no longer be relied upon. Runs in a scope of the holder's. */
   readonly watch: Effect.Effect<void> = Effect.suspend(() => {

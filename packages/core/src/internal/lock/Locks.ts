@@ -263,7 +263,11 @@ export const make = Effect.fnUntraced(function* (
           Effect.suspend(() => {
             working.add(lease)
             const work = Effect.suspend(() => use(lease))
-            return Effect.flatMap(Effect.raceFirst(work, lease.lost), (result) => Effect.as(lease.check, result))
+            // An answer may come so late that the lease is over before the work begins.
+            return Effect.andThen(
+              lease.check,
+              Effect.flatMap(Effect.raceFirst(work, lease.lost), (result) => Effect.as(lease.check, result))
+            )
           })
         )
       ),

@@ -1,6 +1,7 @@
 /**
  * The scoped fiber that removes locks that nobody has used for a day, so that
- * nothing grows with the number of names ever used.
+ * nothing grows with the number of names ever used: once at start, because many a process that locks things lives
+ * shorter than `cleanupInterval`, and then from time to time.
  */
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -27,5 +28,5 @@ export const make = Effect.fnUntraced(function* (
   const attempt = Effect.catch(removeAll, (error) =>
     Effect.logWarning(`The removal of unused locks failed and will be repeated: ${error.message}`)
   )
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(wait, attempt)))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(attempt, wait)))
 })

@@ -16,9 +16,9 @@ import { isLive } from "./MemoryRows.ts"
 /** How many nodes may wait for one lock. */
 const maxQueue = 256
 
-/** One permit of a lock, free once `until` has passed. */
+/** One permit of a lock, free once it was released or `until` has passed. */
 export interface LockSlot {
-  /** `undefined`: released. */
+  /** `undefined`: released, whatever the clock says, which may have been set back since. */
   readonly owner: string | undefined
   readonly node: string
   /** Of its latest grant. */
@@ -34,6 +34,8 @@ export interface LockRow {
   /** The nodes that wait, the first one's turn first. */
   readonly queue: ReadonlyArray<string>
 }
+
+const isFree = ({ owner, until }: LockSlot, now: number): boolean => owner === undefined || until <= now
 
 /** Whether the token is that of the latest grant of the lock, or of one of its permits. */
 export const isLatestGrant = (locks: ReadonlyMap<LockKey, LockRow>, { lock, token }: LockFence): boolean =>
@@ -51,9 +53,11 @@ const soonest = (slots: ReadonlyArray<LockSlot>): LockSlot | undefined =>
     undefined
   )
 
-/** The latest end first. */
+/** The latest end first, those that were released last. */
 const byEnd = (left: LockSlot, right: LockSlot): number =>
-  right.until - left.until || (right.token > left.token ? 1 : -1)
+  Number(left.owner === undefined) - Number(right.owner === undefined) ||
+  right.until - left.until ||
+  (right.token > left.token ? 1 : -1)
 
 /** `LockStorage.acquire` */
 export const acquire = (transaction: Transaction, request: AcquireLockRequest): AcquireLockOutcome => {
@@ -61,15 +65,16 @@ export const acquire = (transaction: Transaction, request: AcquireLockRequest): 
   const { leaseTime, lock, node, owner, permits, session, turn } = request
   if (!isSessionLive(transaction, session)) return { _tag: "SessionGone" }
   const row = locks.get(lock) ?? { key: lock, session, slots: [], queue: [] }
-  const live = row.slots.filter(({ until }) => until > now)
+  const live = row.slots.filter((slot) => !isFree(slot, now))
   const own = live.find((slot) => slot.owner === owner)
   if (own !== undefined) return { _tag: "Granted", token: own.token, expiresAt: own.until }
 
   const [first] = row.queue
-  const free = row.slots.filter(({ until }) => until <= now)
+  const free = row.slots.filter((slot) => isFree(slot, now))
   const oldest = soonest(free)
   const freeSince = row.slots.length < permits ? -Infinity : (oldest?.until ?? -Infinity)
-  if (live.length < permits && (first === undefined || first === node || now >= freeSince + turn)) {
+  const isKept = now < freeSince + turn && now >= freeSince - turn
+  if (live.length < permits && (first === undefined || first === node || !isKept)) {
     const slot = { owner, node, token: nextToken(), until: now + leaseTime }
     const taken =
       oldest === undefined ? [...row.slots, slot] : row.slots.map((other) => (other === oldest ? slot : other))
@@ -128,7 +133,7 @@ export const leave = ({ announce, locks, now }: Transaction, lock: LockKey, node
   const queue = row.queue.filter((waiting) => waiting !== node)
   locks.set(lock, { ...row, queue })
   const [next] = queue
-  if (next !== undefined && row.queue[0] === node && row.slots.some(({ until }) => until <= now)) {
+  if (next !== undefined && row.queue[0] === node && row.slots.some((slot) => isFree(slot, now))) {
     announce({ _tag: "LockFreed", lock, node: next })
   }
 }

@@ -15,8 +15,8 @@
  * Whether the session is live is asked once the lock's row is held, at a time that is read before: whoever was active
  * meanwhile is then not taken for idle.
  *
- * A lock's row keeps its tokens when it is released, because fencing compares with them. Nobody is notified where
- * nobody waits. As for names, rights and later versions of the bodies, what `Functions.ts` says holds here.
+ * A lock's row keeps its tokens when it is released, because fencing compares with them. A permit that was released is
+ * free whatever the clock says, which may have been set back since. Nobody is notified where nobody waits. As for names, rights and later versions of the bodies, what `Functions.ts` says holds here.
  */
 import { lockHead } from "../NotificationPayload.ts"
 import type { Names } from "../Names.ts"
@@ -40,6 +40,13 @@ const maxQueue = 256
 /** Tells the first node of `v_queue`. */
 const notifyFirst = (names: Names): string =>
   `perform pg_notify(${literal(names.channel)}, ${literal(lockHead)} || v_queue[1] || chr(10) || p_lock);`
+
+/** Why nothing is granted where the next token is not larger than the last one; without percent signs, which `raise` expands. */
+const tokensBehind = (names: Names): string =>
+  `the sequence ${names.lockTokens} is behind the tokens of session_locks, as when only one of them was restored or replicated: set it (setval) beyond every token that was ever granted`.replaceAll(
+    "%",
+    "%%"
+  )
 
 /** Whether the session that the lock is tied to, if any, is live at a time; goes before `then`. */
 const sessionIsGone = (names: Names, at: string): string =>
@@ -87,7 +94,7 @@ begin
     return;
   end if;
   for i in 1 .. cardinality(v_ends) loop
-    if v_ends[i] > v_now then
+    if v_owners[i] is not null and v_ends[i] > v_now then
       if v_owners[i] = p_owner then
         outcome := 'K';
         token := v_tokens[i]::text;
@@ -101,8 +108,11 @@ begin
     end if;
   end loop;
   if v_live < p_permits and (cardinality(v_queue) = 0 or v_queue[1] = p_node or cardinality(v_ends) < p_permits
-    or v_now >= v_ends[v_free] + ${interval("p_turn")}) then
+    or v_now >= v_ends[v_free] + ${interval("p_turn")} or v_now < v_ends[v_free] - ${interval("p_turn")}) then
     v_token := nextval(${literal(names.lockTokens)}::regclass);
+    if v_token <= any(v_tokens) then
+      raise exception ${literal(tokensBehind(names))};
+    end if;
     v_free := coalesce(v_free, cardinality(v_ends) + 1);
     v_owners[v_free] := p_owner;
     v_nodes[v_free] := p_node;
@@ -116,7 +126,7 @@ begin
       select array_agg(u.owner), array_agg(u.node), array_agg(u.token), array_agg(u.ending)
       into v_owners, v_nodes, v_tokens, v_ends
       from (select u.* from unnest(v_owners, v_nodes, v_tokens, v_ends) u(owner, node, token, ending)
-        order by u.ending desc, u.token desc limit p_permits) u;
+        order by u.owner is null, u.ending desc, u.token desc limit p_permits) u;
     end if;
     if cardinality(v_queue) > 0 then
       -- Who was first, but came too late for its turn, has none any more.
@@ -216,17 +226,20 @@ const leave = (names: Names): string =>
 ) ${plpgsql(`
 #variable_conflict use_column
 declare
+  v_owners text[];
   v_ends timestamptz[];
   v_queue text[];
   v_first text;
 begin
-  select l.ends, l.queue into v_ends, v_queue from ${names.locks} l where l.name = p_lock for no key update;
+  select l.owners, l.ends, l.queue into v_owners, v_ends, v_queue
+  from ${names.locks} l where l.name = p_lock for no key update;
   removed := coalesce(p_node = any(v_queue), false);
   if not removed then return; end if;
   v_first := v_queue[1];
   v_queue := array_remove(v_queue, p_node);
   update ${names.locks} l set queue = v_queue where l.name = p_lock;
-  if v_first = p_node and cardinality(v_queue) > 0 and ${lateClock} >= any(v_ends) then
+  if v_first = p_node and cardinality(v_queue) > 0
+    and (${lateClock} >= any(v_ends) or array_position(v_owners, null) is not null) then
     ${notifyFirst(names)}
   end if;
 end
