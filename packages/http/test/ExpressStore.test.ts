@@ -607,7 +607,9 @@ describe("an application on the store", () => {
             app.get("/late/:value", (request, response) => {
               request.session["own"] = 1
               request.session.save(() => {
-                void fetch(`${url}/set/color/green`, { headers: { cookie: request.headers.cookie ?? "" } }).then(() => {
+                const headers = { cookie: request.headers.cookie ?? "" }
+                const answer = fetch(`${url}/set/color/green`, { headers }).then((response) => response.text())
+                void answer.then(() => {
                   request.session["own"] = 2
                   request.session.save(() => {
                     request.session["color"] = request.params.value
