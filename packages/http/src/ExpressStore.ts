@@ -5,8 +5,8 @@
  *
  * express-session mints the ids itself, and saves late, at the end of a response. So:
  *
- * - **Ids.** Key and secret are derived from express's id by SHA-256, so that any `genid` works, and a dump of the database
- *   logs nobody in. (Ids of ours by a `genid` of ours would be a second line to change, and one that is easily forgotten.)
+ * - **Ids.** Key and secret are derived from express's id by SHA-256, so that any `genid` works that never repeats an id, and a
+ *   dump of the database logs nobody in. (Ids of ours by a `genid` of ours would be a second line to change, and one that is easily forgotten.)
  * - **A save of a session that the request had loaded only updates.** When somebody ended it meanwhile, on any node, the
  *   save does nothing: it is not an error to express-session, and the session stays ended.
  * - **A save of a new session only inserts**, once: an id that the request has just minted. Later saves of that request know
@@ -17,8 +17,11 @@
  *   or is refused: see `concurrency`.
  * - **Another node's change** is seen when its notification has arrived, milliseconds later, and never later than `maxStaleness`. express-session
  *   has no place to carry a version in; where that matters, keep a browser on one node, or use this package's own middleware with `readYourWrites`.
- * - **A touch costs a mark in memory.** `cookie.maxAge` is the session's idle timeout; a write only where it was changed.
+ * - **A touch costs a mark in memory.** `cookie.maxAge` is the session's idle timeout; a write only where it was changed. A cookie
+ *   whose `maxAge` is taken away ends with the browser; the idle timeout stays what it was.
  * - **What a request saves, it saves in order**, also where it awaits nothing. A destroy that overtakes the first save wins.
+ * - **A save that was called back without an error is stored**, or the session has ended. After one whose outcome is unknown the
+ *   request's next save finds the session, or fails, too.
  * - **Errors are called back**, never announced by "disconnect": that would make express-session go on without `req.session`.
  */
 import { SessionStore, type Sessions } from "@effect-pg-session/core"
@@ -149,8 +152,8 @@ export const toExpressStore = <S extends object>(
     all: (callback) => answer(() => Effect.fail(new ExpressStoreUnsupported({ method: "all" })), callback),
     length: (callback) => answer(() => Effect.fail(new ExpressStoreUnsupported({ method: "length" })), callback),
     createSession: (request, data) => {
-      saves.adopt(request, data)
       const created: unknown = typeof inherited === "function" ? Reflect.apply(inherited, store, [request, data]) : data
+      saves.adopt(request, data, created)
       return created
     }
   }

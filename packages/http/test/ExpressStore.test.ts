@@ -2,10 +2,11 @@
  * Real Express applications with real express-session on the store, and small
  * browsers that keep the cookie. Some on PostgreSQL, with two nodes.
  */
-import { type Sessions, SessionStore, UserId } from "@effect-pg-session/core"
+import { type Sessions, SessionStore, SessionStoreUnavailable, UserId } from "@effect-pg-session/core"
 import { PgSession } from "@effect-pg-session/pg"
 import { assert, describe } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -222,6 +223,7 @@ describe("an application on the store", () => {
     Effect.gen(function* () {
       const { open, opened } = gate()
       const begun = gate()
+      const ended = gate()
       const slow = Effect.map(SessionStore, (sessions) => ({
         ...sessions,
         createAnonymous: (options: Parameters<Sessions["createAnonymous"]>[0]) =>
@@ -241,14 +243,202 @@ describe("an application on the store", () => {
           app.get("/end", (request, response, next) => {
             request.session.count = 1
             request.session.save((error) => (error ? next(error) : void response.json({})))
-            void begun.opened.then(() => request.session.destroy((error) => (error ? next(error) : open())))
+            void begun.opened.then(() => {
+              request.session.destroy((error) => (error ? next(error) : ended.open()))
+              open()
+            })
           })
       })
       assert.strictEqual((yield* browser().get(`${url}/end`)).status, 200)
+      yield* Effect.promise(() => ended.opened)
       const remaining = Effect.flatMap(SessionStore, (sessions) => sessions.deleteAll)
       assert.strictEqual(yield* Effect.promise(() => runtime.runPromise(remaining)), 0)
     })
   )
+
+  test(
+    "a reload does not undo what the request has saved without awaiting it",
+    Effect.gen(function* () {
+      const { open, opened } = gate()
+      const slow = Effect.map(SessionStore, (sessions) => ({
+        ...sessions,
+        update: ((...parameters: Parameters<Sessions["update"]>) =>
+          Effect.andThen(
+            Effect.promise(() => opened),
+            sessions.update(...parameters)
+          )) as Sessions["update"]
+      }))
+      const runtime = yield* managed(
+        Layer.effect(SessionStore, slow).pipe(Layer.provide(Layer.fresh(SessionStore.layerMemory())))
+      )
+      const { url } = yield* serve(runtime, {
+        routes: (app) =>
+          app.get("/reload", (request, response, next) => {
+            request.session["color"] = "red"
+            const saved = new Promise((resolve) => request.session.save(resolve))
+            request.session.reload((error) => {
+              open()
+              void saved.then(() => (error ? next(error) : void response.json({})))
+            })
+          })
+      })
+      const { get } = browser()
+      yield* get(`${url}/count`)
+      yield* get(`${url}/reload`)
+      assert.deepInclude((yield* get(`${url}/look`)).body, { count: 1, color: "red" })
+    })
+  )
+
+  test(
+    "a login that the limit of sessions refuses is stored nowhere",
+    Effect.gen(function* () {
+      const layer = SessionStore.layerMemory({ maxSessionsPerUser: 1, onSessionLimit: "reject" })
+      const runtime = yield* managed(layer)
+      const { url } = yield* serve(runtime, {
+        store: { userId: ({ user }) => (typeof user === "string" ? user : undefined) },
+        routes: (app) =>
+          app.get("/login-here/:user", (request, response, next) => {
+            request.session["user"] = request.params.user
+            request.session.save((error) => (error ? next(error) : void response.json({})))
+          })
+      })
+      const [first, second, third] = [browser(), browser(), browser()]
+      assert.strictEqual((yield* first.get(`${url}/login-here/alice`)).status, 200)
+      yield* second.get(`${url}/count`)
+      assert.deepInclude(yield* second.get(`${url}/login-here/alice`), {
+        status: 500,
+        body: { error: "TooManySessions" }
+      })
+      const { body } = yield* second.get(`${url}/look`)
+      assert.strictEqual(body["count"], 1)
+      assert.notProperty(body, "user")
+      assert.strictEqual((yield* third.get(`${url}/login-here/bob`)).status, 200)
+      assert.strictEqual((yield* third.get(`${url}/login-here/alice`)).status, 500)
+      assert.strictEqual((yield* third.get(`${url}/look`)).body["user"], "bob")
+    })
+  )
+
+  test(
+    "a login keeps what another request has written meanwhile",
+    Effect.gen(function* () {
+      const { open, opened } = gate()
+      const begun = gate()
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime, {
+        store: { userId: ({ user }) => (typeof user === "string" ? user : undefined) },
+        routes: (app) =>
+          app.get("/slow", (request, response) => {
+            begun.open()
+            void opened.then(() => {
+              request.session["user"] = "alice"
+              response.json({})
+            })
+          })
+      })
+      const { cookie, get } = browser()
+      yield* get(`${url}/set/color/red`)
+      const other = Effect.gen(function* () {
+        yield* Effect.promise(() => begun.opened)
+        yield* get(`${url}/set/color/blue`)
+        open()
+      })
+      yield* Effect.all([browser(cookie()).get(`${url}/slow`), other], { concurrency: 2 })
+      assert.deepInclude((yield* get(`${url}/look`)).body, { color: "blue", user: "alice" })
+    })
+  )
+
+  test(
+    "after a first save of which nobody knows the outcome, the next one finds the session or fails, too",
+    Effect.gen(function* () {
+      const outcome = { isApplied: false }
+      const lost = Effect.map(SessionStore, (sessions) => ({
+        ...sessions,
+        createAnonymous: (options: Parameters<Sessions["createAnonymous"]>[0]) =>
+          Effect.andThen(
+            outcome.isApplied ? sessions.createAnonymous(options) : Effect.void,
+            Effect.fail(
+              new SessionStoreUnavailable({
+                operation: "create the session",
+                reason: "Unreachable",
+                outcome: "Unknown",
+                detail: "as a test has it"
+              })
+            )
+          )
+      }))
+      const runtime = yield* managed(
+        Layer.effect(SessionStore, lost).pipe(Layer.provide(Layer.fresh(SessionStore.layerMemory())))
+      )
+      const { url } = yield* serve(runtime, {
+        routes: (app) =>
+          app.get("/twice", (request, response) => {
+            request.session["tries"] = 1
+            request.session.save((first: unknown) => {
+              request.session["tries"] = 2
+              request.session.save(
+                (second: unknown) => void response.json({ first: first ?? null, second: second ?? null })
+              )
+            })
+          })
+      })
+      const failed = yield* browser().get(`${url}/twice`)
+      assert.propertyVal(failed.body["first"], "_tag", "SessionStoreUnavailable")
+      assert.propertyVal(failed.body["second"], "_tag", "SessionStoreUnavailable")
+      outcome.isApplied = true
+      const { get } = browser()
+      const found = yield* get(`${url}/twice`)
+      assert.propertyVal(found.body["first"], "_tag", "SessionStoreUnavailable")
+      assert.isNull(found.body["second"])
+      assert.strictEqual((yield* get(`${url}/look`)).body["tries"], 2)
+    })
+  )
+
+  for (const [name, store] of [
+    ["memory", memory],
+    ["PostgreSQL", Effect.map(nodes, ([node]) => node)]
+  ] as const) {
+    test(
+      `a maxAge of nothing ends the session, any other is a limit, and none leaves the limit as it is (${name})`,
+      Effect.gen(function* () {
+        const runtime = yield* store
+        const sessions = yield* Effect.promise(() => runtime.runPromise(SessionStore))
+        const { url } = yield* serve(runtime, {
+          store: { userId: () => "alice" },
+          session: { cookie: { maxAge: 60_000 } },
+          routes: (app) =>
+            app.get("/max-age/:millis", (request, response, next) => {
+              const { cookie } = request.session
+              if (request.params.millis === "none") cookie.expires = null
+              else cookie.maxAge = Number(request.params.millis)
+              request.session.count ??= 1
+              request.session.save((error) => (error ? next(error) : void response.json({})))
+            })
+        })
+        for (const ending of [0, -1]) {
+          const { cookie, get } = browser()
+          yield* get(`${url}/count`)
+          const old = cookie()
+          assert.strictEqual((yield* get(`${url}/max-age/${ending}`)).status, 200)
+          assert.notProperty((yield* browser(old).get(`${url}/look`)).body, "count")
+          const begun = browser()
+          assert.strictEqual((yield* begun.get(`${url}/max-age/${ending}`)).status, 200)
+          assert.notProperty((yield* begun.get(`${url}/look`)).body, "count")
+        }
+        const { get } = browser()
+        yield* get(`${url}/count`)
+        const idle = Effect.map(sessions.listForUser(UserId.make("alice")), ([device]) =>
+          device === undefined ? undefined : Duration.toMillis(device.idleTimeout)
+        )
+        assert.strictEqual(yield* idle, 60_000)
+        yield* get(`${url}/max-age/none`)
+        assert.strictEqual(yield* idle, 60_000)
+        for (const large of [10 * 365 * 86_400_000, 8_000_000_000_000]) {
+          assert.strictEqual((yield* get(`${url}/max-age/${large}`)).status, 200)
+          assert.strictEqual((yield* get(`${url}/look`)).body["count"], 1)
+        }
+      })
+    )
+  }
 
   for (const resave of [true, false]) {
     test(
@@ -417,7 +607,9 @@ describe("an application on the store", () => {
             app.get("/late/:value", (request, response) => {
               request.session["own"] = 1
               request.session.save(() => {
-                void fetch(`${url}/set/color/green`, { headers: { cookie: request.headers.cookie ?? "" } }).then(() => {
+                const headers = { cookie: request.headers.cookie ?? "" }
+                const answer = fetch(`${url}/set/color/green`, { headers }).then((response) => response.text())
+                void answer.then(() => {
                   request.session["own"] = 2
                   request.session.save(() => {
                     request.session["color"] = request.params.value

@@ -6,21 +6,28 @@
  * - **A request that has loaded its session, or saved it before, only updates.** What ended meanwhile stays ended.
  * - **An id that this node has met is never inserted again**: one that it has loaded, inserted or destroyed. A save of such an
  *   id that no request has loaded (`store.set` with a bare id) updates what the database has, or does nothing.
- * - **A destroy marks the id before anything is sent.** An insert that was under way removes what it has inserted when it
- *   arrives and finds the mark; one that comes later is not sent.
+ * - **A destroy marks the id before anything is sent**, and waits for an insert that is under way: what it has then deleted is
+ *   gone. An insert that comes later is not sent.
  * - **Any other save inserts, and nothing else**: the id was minted by this request. If it exists (saved by a bare id, by
- *   another node), the refused insert becomes an update.
+ *   another node), the refused insert becomes an update. If nobody knows whether it was applied, later saves of the request
+ *   find the session, or fail like the first one.
+ * - **A login is written before what it lets the user do**: where the limit of sessions refuses it, nothing is stored that an
+ *   application could take for one.
  */
 import {
   givenId,
   type Session,
   SessionAttribute,
+  SessionId,
+  type SessionKey,
   type Sessions,
   SessionStoreUnavailable,
   UserId,
   type WithGivenId
 } from "@effect-pg-session/core"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import type { ExpressSessionData, ExpressStoreOptions } from "../ExpressStore.ts"
@@ -36,24 +43,36 @@ const isDatabaseError = (error: unknown): boolean =>
   error instanceof SessionStoreUnavailable && error.reason === "DatabaseError"
 
 /** Whether an insert may have been applied, although it failed. */
-const isUnknown = (error: unknown): boolean => error instanceof SessionStoreUnavailable && error.outcome === "Unknown"
+const isUnknown = (error: unknown): error is SessionStoreUnavailable =>
+  error instanceof SessionStoreUnavailable && error.outcome === "Unknown"
 
 const valuesOf = (texts: ExpressData.Texts) =>
   Array.from(texts, ([name, text]) => SessionAttribute.value(ExpressData.attributeOf(name), ExpressData.parse(text)))
 
+/** What is remembered of an id: not the text itself, which may be part of a long header, or long by itself. */
+const keyOf = (sid: string): SessionKey => SessionId.key(ExpressData.idOf(sid))
+
 export const make = (options: ExpressStoreOptions) => {
+  // By express-session's object, which a reload replaces: what an older one saves meanwhile is not the newer one's base.
   const known = new WeakMap<object, Known>()
-  const loaded = new WeakMap<object, Known>()
   const turns = new WeakMap<object, Semaphore.Semaphore>()
-  const met = new Set<string>()
-  const buried = new Set<string>()
+  /** Saves that may have begun a session. */
+  const doubtful = new WeakMap<object, SessionStoreUnavailable>()
+  const inserting = new Map<SessionKey, Deferred.Deferred<void>>()
+  const met = new Set<SessionKey>()
+  const buried = new Set<SessionKey>()
   const changes = ExpressChanges.make(options)
 
-  const knownOf = (data: ExpressSessionData, sid: string): Known | undefined => {
+  /** Applications may wrap the object; its request is still the same. */
+  const ownersOf = (data: ExpressSessionData): ReadonlyArray<object> => {
     const request = ExpressData.requestOf(data)
-    const own = (request === undefined ? undefined : known.get(request)) ?? loaded.get(data)
-    return own?.sid === sid ? own : undefined
+    return request === undefined ? [data] : [data, request]
   }
+
+  const knownOf = (data: ExpressSessionData, sid: string): Known | undefined =>
+    ownersOf(data)
+      .map((owner) => known.get(owner))
+      .find((own) => own?.sid === sid)
 
   const remember = Effect.fnUntraced(function* (
     { data, sid }: Pick<Snapshot, "data" | "sid">,
@@ -61,10 +80,7 @@ export const make = (options: ExpressStoreOptions) => {
     session: Session
   ) {
     const overtaken = yield* changes.overtaken(session, texts)
-    const request = ExpressData.requestOf(data)
-    const now: Known = { sid, session, texts, overtaken }
-    if (request === undefined) loaded.set(data, now)
-    else known.set(request, now)
+    for (const owner of ownersOf(data)) known.set(owner, { sid, session, texts, overtaken })
   })
 
   const insert = (sessions: Sessions, { maxAge, sid, texts, userId }: Snapshot) => {
@@ -80,24 +96,23 @@ export const make = (options: ExpressStoreOptions) => {
   /** The same, and a user who was not the session's before. */
   const change = (sessions: Sessions, from: Known, snapshot: Snapshot): Effect.Effect<void, unknown> =>
     Effect.gen(function* () {
-      const { maxAge, texts, userId } = snapshot
+      const { maxAge, sid, texts, userId } = snapshot
       const before = Option.getOrUndefined(from.session.userId)
-      const isLogin = userId !== undefined && userId !== before
-      // Another user's data are dropped by the login: there is nothing to merge with.
-      const written =
-        isLogin && before !== undefined ? Option.some(from.session) : yield* changes.write(sessions, from, snapshot)
-      if (Option.isNone(written)) return
-      if (!isLogin) return yield* remember(snapshot, texts, written.value)
-      const id = ExpressData.idOf(snapshot.sid)
-      const login = {
-        [givenId]: id,
-        userId,
-        attributes: before === undefined ? [] : valuesOf(texts),
-        expiresIn: changes.lifetimeFor(maxAge),
-        ...(maxAge === undefined ? {} : { idleTimeout: maxAge })
-      } satisfies WithGivenId & Parameters<Sessions["rotate"]>[1]
-      const rotated = yield* whereItLives(sessions.rotate(id, login))
-      if (Option.isSome(rotated)) yield* remember(snapshot, texts, rotated.value)
+      if (userId !== undefined && userId !== before) {
+        const login = {
+          [givenId]: ExpressData.idOf(sid),
+          userId,
+          // A guest's are kept, also those that others have written meanwhile; another user's are dropped.
+          attributes: before === undefined ? [] : valuesOf(texts),
+          expiresIn: changes.lifetimeFor(maxAge),
+          ...(maxAge === undefined ? {} : { idleTimeout: maxAge })
+        } satisfies WithGivenId & Parameters<Sessions["rotate"]>[1]
+        const rotated = yield* whereItLives(sessions.rotate(from.session.id, login))
+        if (Option.isNone(rotated)) return
+        if (before !== undefined) return yield* remember(snapshot, texts, rotated.value)
+      }
+      const written = yield* changes.write(sessions, from, snapshot)
+      if (Option.isSome(written)) yield* remember(snapshot, texts, written.value)
     })
 
   const updateFound = Effect.fnUntraced(function* (sessions: Sessions, snapshot: Snapshot) {
@@ -112,19 +127,27 @@ export const make = (options: ExpressStoreOptions) => {
 
   const begin = (sessions: Sessions, snapshot: Snapshot): Effect.Effect<void, unknown> =>
     Effect.gen(function* () {
-      const { sid, texts } = snapshot
-      const inserted = yield* Effect.result(insert(sessions, snapshot))
+      const { data, sid, texts } = snapshot
+      const key = keyOf(sid)
+      const arrived = Deferred.makeUnsafe<void>()
+      inserting.set(key, arrived)
+      const inserted = yield* Effect.onExitPrimitive(Effect.result(insert(sessions, snapshot)), () => {
+        if (inserting.get(key) === arrived) inserting.delete(key)
+        Deferred.doneUnsafe(arrived, Exit.void)
+        return undefined
+      })
       if (inserted._tag === "Success") {
-        keep(met, sid)
-        yield* remember(snapshot, texts, inserted.success)
-        // It was destroyed before this insert arrived.
-        if (buried.has(sid)) yield* sessions.delete(ExpressData.idOf(sid))
-        return
+        keep(met, key)
+        return yield* remember(snapshot, texts, inserted.success)
       }
-      if (isUnknown(inserted.failure)) keep(met, sid)
+      const { failure } = inserted
+      if (isUnknown(failure)) {
+        keep(met, key)
+        for (const owner of ownersOf(data)) doubtful.set(owner, failure)
+      }
       // It is there already where somebody saves by the bare id.
-      if (isDatabaseError(inserted.failure) && (yield* updateFound(sessions, snapshot))) return
-      return yield* Effect.fail(inserted.failure)
+      if (isDatabaseError(failure) && (yield* updateFound(sessions, snapshot))) return
+      return yield* Effect.fail(failure)
     })
 
   return {
@@ -132,15 +155,17 @@ export const make = (options: ExpressStoreOptions) => {
     get: Effect.fnUntraced(function* (sessions: Sessions, sid: string) {
       const found = yield* sessions.find(ExpressData.idOf(sid), { touch: false })
       if (Option.isNone(found)) return null
-      keep(met, sid)
+      keep(met, keyOf(sid))
       const data = yield* ExpressData.dataOf(found.value)
-      loaded.set(data, { sid, session: found.value, texts: ExpressData.textsOf(data), overtaken: new Set() })
+      known.set(data, { sid, session: found.value, texts: ExpressData.textsOf(data), overtaken: new Set() })
       return data
     }),
-    /** The data that `get` has answered become a request's. */
-    adopt: (request: object, data: ExpressSessionData): void => {
-      const from = loaded.get(data)
-      if (from !== undefined) known.set(request, from)
+    /** The data that `get` has answered become a request's session. */
+    adopt: (request: object, data: ExpressSessionData, session: unknown): void => {
+      const from = known.get(data)
+      if (from === undefined) return
+      known.set(request, from)
+      if (typeof session === "object" && session !== null) known.set(session, from)
     },
     /** What is to be saved. Throws what `JSON.stringify`, the option `userId` and `UserId.make` throw. */
     take: (sid: string, data: ExpressSessionData): Snapshot => ({
@@ -159,11 +184,15 @@ export const make = (options: ExpressStoreOptions) => {
     },
     save: (sessions: Sessions, snapshot: Snapshot): Effect.Effect<void, unknown> =>
       Effect.suspend(() => {
-        const own = knownOf(snapshot.data, snapshot.sid)
+        const { data, sid } = snapshot
+        const own = knownOf(data, sid)
         if (own !== undefined) return change(sessions, own, snapshot)
-        return met.has(snapshot.sid) || buried.has(snapshot.sid)
-          ? Effect.asVoid(updateFound(sessions, snapshot))
-          : begin(sessions, snapshot)
+        const key = keyOf(sid)
+        if (!met.has(key) && !buried.has(key)) return begin(sessions, snapshot)
+        return Effect.flatMap(updateFound(sessions, snapshot), (isFound) => {
+          const failure = isFound || buried.has(key) ? undefined : doubtful.get(data)
+          return failure === undefined ? Effect.void : Effect.fail(failure)
+        })
       }),
     /** Express-session touches instead of saving where only the cookie has changed, if anything. */
     touch: (sessions: Sessions, sid: string, data: ExpressSessionData): Effect.Effect<void, unknown> =>
@@ -175,13 +204,18 @@ export const make = (options: ExpressStoreOptions) => {
         if (Option.isSome(written)) yield* remember({ data, sid }, to.texts, written.value)
       }),
     /** From now on nothing inserts the id on this node. */
-    bury: (sid: string): void => keep(buried, sid),
-    destroy: (sessions: Sessions, sid: string) => sessions.delete(ExpressData.idOf(sid))
+    bury: (sid: string): void => keep(buried, keyOf(sid)),
+    destroy: (sessions: Sessions, sid: string) =>
+      Effect.suspend(() => {
+        const under = inserting.get(keyOf(sid))
+        const gone = sessions.delete(ExpressData.idOf(sid))
+        return under === undefined ? gone : Effect.andThen(Deferred.await(under), gone)
+      })
   }
 }
 
 /** Keeps a value as the latest of a bounded set. */
-const keep = (set: Set<string>, value: string): void => {
+const keep = <A>(set: Set<A>, value: A): void => {
   set.delete(value)
   set.add(value)
   for (const oldest of set) {

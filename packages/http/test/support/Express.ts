@@ -90,15 +90,16 @@ export const serve = (runtime: ExpressStoreRuntime, { routes, session: settings,
     ({ close }) => Effect.sync(close)
   )
 
-/** Somebody who keeps the cookie. */
-export const browser = (initial?: string) => {
+/** Somebody who keeps the cookie, and sends these headers. */
+export const browser = (initial?: string, headers: Readonly<Record<string, string>> = {}) => {
   let cookie = initial
   const get = (url: string) =>
     Effect.promise(async () => {
-      const response = await fetch(url, { headers: cookie === undefined ? {} : { cookie } })
+      const response = await fetch(url, { headers: cookie === undefined ? headers : { ...headers, cookie } })
       const set = response.headers.getSetCookie()
       if (set[0] !== undefined) cookie = set[0].split(";")[0]
-      const body = (await response.json()) as Readonly<Record<string, unknown>>
+      const text = await response.text()
+      const body = (text === "" ? {} : JSON.parse(text)) as Readonly<Record<string, unknown>>
       return { status: response.status, setCookie: set, body }
     })
   return { get, cookie: () => cookie }
