@@ -43,6 +43,9 @@ const StoredRow = Schema.Struct({
 const decodeRows = Schema.decodeUnknownEffect(Schema.Array(StoredRow))
 const decodeNote = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.String))
 
+const Counters = Schema.Array(Schema.Struct({ name: Schema.String, value: Schema.Number }))
+const Texts = Schema.Array(Schema.Struct({ name: Schema.String }))
+
 const live = `expires_at > clock_timestamp()
   and (idle_timeout is null or last_accessed_at + idle_timeout > clock_timestamp())`
 
@@ -82,7 +85,31 @@ const make = Effect.gen(function* () {
       })
     )
 
-  return { postgres, sql, rows }
+  const counters = sql`select name, value from faults_counters`.pipe(
+    Effect.flatMap(Schema.decodeUnknownEffect(Counters)),
+    Effect.map((found) => new Map(found.map(({ name, value }) => [name, value])))
+  )
+
+  /** Every table of everybody's, and what the server keeps of statements, as text. */
+  const dump = Effect.gen(function* () {
+    const tables = yield* Effect.flatMap(
+      sql`select quote_ident(schemaname) || '.' || quote_ident(tablename) as name from pg_tables
+        where schemaname <> 'information_schema'`,
+      Schema.decodeUnknownEffect(Texts)
+    )
+    const views = ["pg_stat_statements", "pg_stat_activity", "pg_prepared_statements"]
+    const dumped: Array<readonly [string, string]> = []
+    for (const name of [...tables.map(({ name }) => name), ...views]) {
+      const rows = yield* Effect.flatMap(
+        sql.unsafe(`select t::text as name from ${name} t`),
+        Schema.decodeUnknownEffect(Texts)
+      )
+      dumped.push([name, rows.map((row) => row.name).join("\n")])
+    }
+    return dumped
+  })
+
+  return { postgres, sql, rows, counters, dump }
 })
 
 export const layer = Layer.effect(Database, make)

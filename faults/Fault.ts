@@ -11,8 +11,6 @@ export interface Surroundings {
   readonly database: Database["Service"]
   /** A way to PostgreSQL that no fault of the network is on. */
   readonly url: Redacted.Redacted<string>
-  /** A channel to report on: one line. */
-  readonly say: (line: string) => Effect.Effect<void>
 }
 
 /**

@@ -124,19 +124,13 @@ export interface Row {
 export interface NodeEnd {
   readonly node: string
   readonly how: "Killed" | "Asked" | "ByItself"
+  /** Its exit code, or the signal. */
   readonly status: string
-  /** From the signal to the end, where it was asked. */
+  /** From the signal to the end. */
   readonly tookMillis: number
 }
 
-/** What somebody saw who looked into the table. */
-export interface LimitSeen {
-  readonly at: number
-  readonly user: string
-  readonly sessions: number
-}
-
-/** Figures of a node's health that have a bound. */
+/** A figure that has a bound: of a node's health, or of the statements that something took. */
 export interface Bounded {
   readonly node: string
   readonly what: string
@@ -144,19 +138,41 @@ export interface Bounded {
   readonly bound: number
 }
 
+/** How the nodes ended at the very end, when nothing was wrong any more. */
+export interface Farewell {
+  /** Sessions that were used just before, and not earlier than when. */
+  readonly used: ReadonlyArray<{ readonly key: string; readonly at: number }>
+  /** When the database knows them to have been used last. */
+  readonly stored: ReadonlyMap<string, number>
+  /** Locks that were held just before, and those of them that were still held afterwards. */
+  readonly locksBefore: ReadonlyArray<string>
+  readonly locksAfter: ReadonlyArray<string>
+}
+
 /** Everything that is known of a run. */
 export interface History {
-  readonly operations: ReadonlyArray<Operation>
-  /** The table at the end, when all faults were healed; `undefined`: it could not be read. */
-  readonly rows: ReadonlyArray<Row> | undefined
   readonly settings: {
     readonly maxStaleness: number
     readonly statementTimeout: number
+    readonly shutdownTimeout: number
     readonly maxSessionsPerUser: number
     readonly elevatedFor: number
   }
-  /** Moments at which a user had more sessions than allowed. */
-  readonly overLimit: ReadonlyArray<LimitSeen>
+  readonly operations: ReadonlyArray<Operation>
+  /** The table at the end, when all faults were healed; `undefined`: it could not be read. */
+  readonly rows: ReadonlyArray<Row> | undefined
+  /** The rows that were incremented under locks, by the locks' names. */
+  readonly counters: ReadonlyMap<string, number>
+  /** Moments at which a user had more sessions than allowed, by the table. */
+  readonly overLimit: ReadonlyArray<{ readonly user: string; readonly sessions: number }>
+  readonly ends: ReadonlyArray<NodeEnd>
+  /** Nodes that did not serve from memory again when all was healed. */
+  readonly unrecovered: ReadonlyArray<string>
+  readonly health: ReadonlyArray<Bounded>
+  readonly statements: ReadonlyArray<Bounded>
+  /** Where something was found that is secret, and what. */
+  readonly leaks: ReadonlyArray<{ readonly where: string; readonly what: string }>
+  readonly farewell: Farewell | undefined
 }
 
 /** A broken promise. */

@@ -10,6 +10,8 @@ import { now } from "./Timing.ts"
 
 /** Operations that may be under way: more are not asked of a node that is stopped. */
 const maxPending = 64
+/** How long a node that was asked to end may take before it is killed, in milliseconds. */
+const endPatience = 20_000
 /** How much of what it says is kept. */
 const maxLog = 32 * 2 ** 20
 
@@ -78,6 +80,11 @@ export class NodeProcess {
     return this.running
   }
 
+  /** How many operations are under way. */
+  get pendingOperations(): number {
+    return this.pending.size
+  }
+
   /** `undefined` where the node does not run, or has too much to do. */
   ask(request: Request): Promise<Operation> | undefined {
     if (!this.running || this.pending.size >= maxPending) return undefined
@@ -120,7 +127,11 @@ export class NodeProcess {
       this.signalled = { how, at: now() }
       this.child.kill(signal)
     }
-    return Effect.promise(() => this.ended)
+    const killed = setTimeout(() => this.child.kill("SIGKILL"), endPatience)
+    return Effect.ensuring(
+      Effect.promise(() => this.ended),
+      Effect.sync(() => clearTimeout(killed))
+    )
   }
 
   private settle(

@@ -8,17 +8,17 @@ export interface Options {
   readonly nodes: number
   /** Statements go through PgBouncer in transaction mode, the listener directly. */
   readonly pgbouncer: boolean
-  /** Keep the server's directory where a promise was broken. */
-  readonly keep: boolean
+  /** A file to write the history to, one operation a line. */
+  readonly history: string | undefined
 }
 
-export const usage = `npm run faults -- [--seed N] [--seconds S] [--nodes K] [--pgbouncer] [--keep]
+export const usage = `npm run faults -- [--seed N] [--seconds S] [--nodes K] [--pgbouncer] [--history FILE]
 
   --seed N      repeats the choices of an earlier run; default: a random one
   --seconds S   for how long faults are injected; default 60
   --nodes K     how many node processes; default 3
   --pgbouncer   statements go through PgBouncer in transaction mode
-  --keep        keeps the data of a run in which a promise was broken`
+  --history F   writes every operation to a file, one a line`
 
 const whole = (text: string | undefined, name: string, otherwise: number, min: number): number => {
   const number = text === undefined ? otherwise : Number(text)
@@ -35,7 +35,7 @@ export const parse = (args: ReadonlyArray<string>): Options => {
       seconds: { type: "string" },
       nodes: { type: "string" },
       pgbouncer: { type: "boolean", default: false },
-      keep: { type: "boolean", default: false }
+      history: { type: "string" }
     }
   })
   return {
@@ -43,7 +43,7 @@ export const parse = (args: ReadonlyArray<string>): Options => {
     seconds: whole(values.seconds, "seconds", 60, 1),
     nodes: whole(values.nodes, "nodes", 3, 1),
     pgbouncer: values.pgbouncer,
-    keep: values.keep
+    history: values.history
   }
 }
 

@@ -88,6 +88,10 @@ export class Population {
     return [...this.alive.values()]
   }
 
+  allEnded(): ReadonlyArray<Known> {
+    return this.ended
+  }
+
   private end(known: Known | undefined): void {
     if (known === undefined || !this.alive.delete(known.key)) return
     this.ended.push(known)

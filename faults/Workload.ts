@@ -17,6 +17,11 @@ const groups = 4
 const soloSessions = 60
 /** Sessions that are never ended: counters behind locks. */
 export const vaults = 3
+/** Rows that are incremented under locks. */
+export const counters = 3
+export const counterName = (index: number): string => `row-${index}`
+/** What every note looks like: no log may have one. */
+export const privateText = /private-\d+\.\d+/
 /** How long a client waits for an answer before it turns to something else. */
 const patience = "2 seconds"
 
@@ -104,7 +109,7 @@ class Client {
       case "forge":
         return { _tag: "Forge", token: this.forged(known) }
       case "note": {
-        const write = { _tag: "Note", note: `note ${this.name}.${number}` } as const
+        const write = { _tag: "Note", note: `private-${this.name}.${number}` } as const
         return known && { _tag: "Update", token: known.token, check: "none", onOld, write }
       }
       case "count": {
@@ -136,7 +141,7 @@ class Client {
       case "list":
         return { _tag: "List", user }
       case "lockRow":
-        return { _tag: "Lock", lock: `row-${number % 3}`, token: undefined, hold: random.integer(0, 40) }
+        return { _tag: "Lock", lock: counterName(number % counters), token: undefined, hold: random.integer(0, 40) }
       case "lockSession": {
         const vault = population.pick(random, ["vault"])
         const lock = `vault ${vault?.user}`

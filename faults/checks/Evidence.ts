@@ -1,6 +1,6 @@
 /** When it was known to somebody that a session had at least a version, or had ended. */
 import type { Operation } from "../History.ts"
-import { effectOf, type Facts, type SessionFacts, snapshotsOf } from "./Facts.ts"
+import { certainlyEnds, effectOf, type Facts, type SessionFacts, snapshotsOf } from "./Facts.ts"
 
 export class Evidence {
   private readonly times: ReadonlyArray<number>
@@ -27,7 +27,10 @@ export class Evidence {
     }
     this.times = times
     this.versions = versions
-    this.endings = session.operations.filter((operation) => provesEnd(facts, operation))
+    this.endings = [
+      ...session.operations.filter((operation) => provesEnd(facts, operation)),
+      ...facts.bulkEnds.filter((operation) => certainlyEnds(operation, session))
+    ]
     this.gone = this.endings.reduce<Operation | undefined>(
       (first, operation) => (first === undefined || operation.end < first.end ? operation : first),
       undefined

@@ -70,8 +70,8 @@ interface Collected {
 export class Facts {
   readonly history: History
   readonly sessions: ReadonlyMap<string, SessionFacts>
-  /** Operations that may end sessions of a user, or of a group. */
-  private readonly bulkEnds: ReadonlyArray<Operation>
+  /** Operations that may have ended sessions of a user, or of a group. */
+  readonly bulkEnds: ReadonlyArray<Operation>
   /** Logins by user. */
   private readonly logins: ReadonlyMap<string, ReadonlyArray<Operation>>
 
@@ -136,13 +136,19 @@ export class Facts {
 
   /** Whether the session may have ended, by whatever cause, before `time`. */
   mayHaveEnded(key: string, time: number): boolean {
+    const created = this.sessions.get(key)?.created
+    if (created?.request._tag !== "Create") return true
+    const idleTimeout = created.request.idleTimeout ?? Infinity
+    return time > created.start + idleTimeout - clockError || this.mayHaveEndedBusy(key, time)
+  }
+
+  /** Whether the session may have ended before `time`, other than by not being used. */
+  mayHaveEndedBusy(key: string, time: number): boolean {
     const session = this.sessions.get(key)
     if (session?.created === undefined) return true
     const { created } = session
     if (created.request._tag !== "Create") return true
-    const { expiresIn, idleTimeout } = created.request
-    const limit = Math.min(expiresIn ?? Infinity, idleTimeout ?? Infinity)
-    if (time > created.start + limit - clockError) return true
+    if (time > created.start + (created.request.expiresIn ?? Infinity) - clockError) return true
     for (const operation of session.operations) {
       if (operation.start >= time) break
       const isDelete = operation.request._tag === "Delete" || operation.request._tag === "DeleteByKey"
@@ -164,6 +170,21 @@ export class Facts {
 
 /** How far apart PostgreSQL's clock, which counts whole milliseconds, and ours may be within one run. */
 export const clockError = 10
+
+/** Whether a bulk operation was certain to find the session, if it was still there. */
+export const certainlyEnds = (operation: Operation, session: SessionFacts): boolean => {
+  const { created } = session
+  if (created?.request._tag !== "Create" || created.end >= operation.start) return false
+  const { request } = operation
+  if (effectOf(operation) !== "Yes") return false
+  if (request._tag === "DeleteGroup") return created.request.group === request.group
+  return (
+    request._tag === "DeleteUser" &&
+    request.except !== session.key &&
+    created.request.user === request.user &&
+    session.users.size === 1
+  )
+}
 
 const mayEnd = (operation: Operation, session: SessionFacts, created: Operation): boolean => {
   if (effectEnd(operation) < created.start) return false
