@@ -9,7 +9,7 @@ import type { Recorder } from "./Recorder.ts"
 import { now } from "./Timing.ts"
 
 /** Operations that may be under way: more are not asked of a node that is stopped. */
-const maxPending = 64
+const maxPending = 200
 /** How long a node that was asked to end may take before it is killed, in milliseconds. */
 const endPatience = 20_000
 /** How much of what it says is kept. */

@@ -19,7 +19,7 @@ import { SecretSearch } from "./SecretSearch.ts"
 import { elevatedFor, settings } from "./Settings.ts"
 import * as Workload from "./Workload.ts"
 
-const clientsPerNode = 8
+const clientsPerNode = 20
 
 export interface Result {
   readonly history: History

@@ -12,7 +12,11 @@ const pauseMin = 200
 const pauseMax = 1_200
 
 /** The kinds of a lane in the order in which they come, for as long as one wants. */
-export const order = function* (seed: number, lane: Fault["lane"], faults: ReadonlyArray<Fault>): Generator<Fault> {
+export const order = function* (
+  seed: number,
+  lane: Fault["lane"],
+  faults: ReadonlyArray<Fault>
+): Generator<Fault, void> {
   const kinds = faults.filter((fault) => fault.lane === lane && fault.skipped === undefined)
   for (let round = 0; kinds.length > 0; round++) yield* Random.make(seed, lane, round).shuffled(kinds)
 }

@@ -23,14 +23,14 @@ export const counterName = (index: number): string => `row-${index}`
 /** What every note looks like: no log may have one. */
 export const privateText = /private-\d+\.\d+/
 /** How long a client waits for an answer before it turns to something else. */
-const patience = "2 seconds"
+const patience = "400 millis"
 
 const weights = {
   read: 46,
   readQuietly: 8,
   refresh: 6,
   readAtLeast: 8,
-  readEnded: 6,
+  readEnded: 5,
   readFormer: 2,
   forge: 2,
   note: 8,
@@ -46,7 +46,7 @@ const weights = {
   endUser: 0.6,
   endGroup: 0.2,
   list: 2,
-  lockRow: 2,
+  lockRow: 2.5,
   lockSession: 2.5,
   sweep: 0.2
 } as const
@@ -74,7 +74,7 @@ class Client {
   turn(cluster: Cluster): { readonly node: Node; readonly pause: number } {
     this.step++
     this.random = Random.make(this.seed, "client", this.name, this.step)
-    return { node: this.random.pick(cluster), pause: this.random.integer(0, 30) }
+    return { node: this.random.pick(cluster), pause: this.random.integer(0, 20) }
   }
 
   /** The step's request; `undefined` where there is no session to make it of. */
