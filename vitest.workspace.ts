@@ -41,6 +41,10 @@ export default defineConfig({
       },
       {
         extends: true,
+        test: { name: "faults", root: "faults", include: ["test/**/*.test.ts"] }
+      },
+      {
+        extends: true,
         test: {
           name: "web",
           root: "examples/web",

@@ -2,6 +2,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
@@ -267,6 +268,53 @@ layer(TestDatabase.layer, { excludeTestServices: true })("TcpProxy", (it) => {
           assert.isUndefined(write.pollUnsafe())
           yield* proxy.reset
           assert.strictEqual((yield* Effect.flip(Fiber.join(write)))._tag, "SqlError")
+        })
+      )
+    })
+  )
+
+  it.effect("can hold back requests only", () =>
+    Effect.gen(function* () {
+      const proxy = yield* proxied
+      const url = proxy.url(databaseUrl)
+      const direct = yield* PgClient.PgClient
+      const channel = "requests held back"
+      const listening = withClient(url, (sql) =>
+        Effect.gen(function* () {
+          const heard = yield* sql.listen(channel)
+          yield* proxy.pauseRequests
+          yield* direct.notify(channel, "arrives")
+          const { payload } = yield* Queue.take(heard)
+          // The listener says goodbye, and waits for the answer.
+          yield* proxy.resume
+          return payload
+        }).pipe(Effect.scoped)
+      )
+      assert.strictEqual(yield* listening, "arrives")
+      yield* withClient(url, (sql) =>
+        Effect.gen(function* () {
+          yield* sql`select 1`
+          yield* proxy.pauseRequests
+          const asked = yield* Effect.forkChild(sql`select 2 as two`, { startImmediately: true })
+          yield* Effect.sleep("300 millis")
+          assert.isUndefined(asked.pollUnsafe())
+          yield* proxy.resume
+          assert.deepStrictEqual(yield* Fiber.join(asked), [{ two: 2 }])
+        })
+      )
+    })
+  )
+
+  it.effect("can break connections in the middle of an answer", () =>
+    Effect.gen(function* () {
+      const proxy = yield* proxied
+      yield* withClient(proxy.url(databaseUrl), (sql) =>
+        Effect.gen(function* () {
+          yield* sql`select 1`
+          yield* proxy.resetAfter(10_000)
+          const error = yield* Effect.flip(sql`select repeat('x', 20000)`)
+          assert.strictEqual(error._tag, "SqlError")
+          assert.strictEqual((yield* sql`select repeat('x', 20000)`).length, 1)
         })
       )
     })

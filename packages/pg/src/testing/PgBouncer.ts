@@ -38,6 +38,8 @@ export interface PgBouncer {
 export interface PgBouncerOptions {
   /** Server connections per user and database. Default: 5, so that clients really share them. */
   readonly poolSize?: number | undefined
+  /** The TCP port on 127.0.0.1, such as that of a pooler that has ended. Default: a free one. */
+  readonly port?: number | undefined
 }
 
 const directories = [
@@ -74,7 +76,7 @@ export const make = Effect.fnUntraced(function* (
   }
   const url = new URL(Redacted.value(target))
   const directory = yield* Effect.mapError(GuardedDirectory.make("effect-pg-session-pgbouncer-"), failed)
-  const server = yield* start(program, directory, url, options?.poolSize ?? 5, 5)
+  const server = yield* start(program, directory, url, options ?? {}, 5)
   url.hostname = Loopback.host
   url.port = String(server.port)
   return { host: Loopback.host, port: server.port, url: Redacted.make(url.href) }
@@ -87,13 +89,13 @@ const start = Effect.fnUntraced(function* (
   file: string,
   directory: GuardedDirectory.GuardedDirectory,
   target: URL,
-  poolSize: number,
+  options: PgBouncerOptions,
   attempts: number
 ): Effect.fn.Return<{ readonly port: number }, PgBouncerError, Scope.Scope> {
-  const port = yield* Loopback.freePort
+  const port = options.port ?? (yield* Loopback.freePort)
   if (port === undefined) return yield* new PgBouncerError({ message: "No free port was found on 127.0.0.1" })
   const configuration = yield* Effect.tryPromise({
-    try: () => writeConfiguration(directory.path, target, port, poolSize),
+    try: () => writeConfiguration(directory.path, target, port, options.poolSize ?? 5),
     catch: (cause) => new PgBouncerError({ message: `Cannot write to ${directory.path}`, cause })
   })
   const server = yield* Effect.acquireRelease(
@@ -110,7 +112,7 @@ const start = Effect.fnUntraced(function* (
   )
   if (yield* server.isRunning) return { port }
   const message = yield* server.log
-  if (attempts > 0 && message.includes("in use")) return yield* start(file, directory, target, poolSize, attempts - 1)
+  if (attempts > 0 && message.includes("in use")) return yield* start(file, directory, target, options, attempts - 1)
   return yield* failed(new ServerProcess.ServerProcessError({ message }))
 })
 

@@ -33,10 +33,14 @@ export interface TcpProxy {
   readonly pause: Effect.Effect<void>
   /** Only the answers are held back: requests arrive and take effect, and the client never learns. */
   readonly pauseAnswers: Effect.Effect<void>
+  /** Only the requests are held back: what the other end sends by itself arrives. */
+  readonly pauseRequests: Effect.Effect<void>
   /** Lets everything pass again, beginning with what was held back. */
   readonly resume: Effect.Effect<void>
   /** Breaks every connection (RST to both ends); what was held back is lost. New connections are served. */
   readonly reset: Effect.Effect<void>
+  /** Breaks every connection like `reset`, once so many more bytes of answers have passed: in the middle of one. */
+  readonly resetAfter: (bytes: number) => Effect.Effect<void>
   /** Refuses new connections (ECONNREFUSED); open ones go on. */
   readonly refuse: Effect.Effect<void>
   /** Accepts new connections again after `refuse`; fails where somebody took the port meanwhile. */
@@ -64,12 +68,13 @@ export const make = Effect.fnUntraced(function* (target: {
   readonly port: number
 }): Effect.fn.Return<TcpProxy, TcpProxyError, Scope.Scope> {
   const links = new Set<Link>()
-  let held: "nothing" | "answers" | "everything" = "nothing"
+  let held: "nothing" | "answers" | "requests" | "everything" = "nothing"
+  let bytesLeft = Infinity
 
   const applyTo = ({ client, upstream }: Link): void => {
-    if (held === "everything") client.pause()
+    if (held === "everything" || held === "requests") client.pause()
     else if (!upstream.writableNeedDrain) client.resume()
-    if (held !== "nothing") upstream.pause()
+    if (held === "everything" || held === "answers") upstream.pause()
     else if (!client.writableNeedDrain) upstream.resume()
   }
   const hold = (what: typeof held) =>
@@ -78,12 +83,40 @@ export const make = Effect.fnUntraced(function* (target: {
       links.forEach(applyTo)
     })
 
+  const breakAll = (): void => {
+    for (const { client, upstream } of links) {
+      client.resetAndDestroy()
+      upstream.resetAndDestroy()
+    }
+  }
+
+  const answer = (client: Net.Socket, chunk: Buffer): boolean => {
+    if (chunk.length < bytesLeft) {
+      bytesLeft -= chunk.length
+      return client.write(chunk)
+    }
+    client.write(chunk.subarray(0, bytesLeft), breakAll)
+    bytesLeft = Infinity
+    // Nothing may follow what was cut off.
+    return false
+  }
+
   const serve = (client: Net.Socket): void => {
     const upstream = Net.connect({ ...target, allowHalfOpen: true })
     const link = { client, upstream }
     links.add(link)
-    forward(client, upstream, () => applyTo(link))
-    forward(upstream, client, () => applyTo(link))
+    forward(
+      client,
+      upstream,
+      () => applyTo(link),
+      (chunk) => upstream.write(chunk)
+    )
+    forward(
+      upstream,
+      client,
+      () => applyTo(link),
+      (chunk) => answer(client, chunk)
+    )
     client.once("close", () => links.delete(link))
     applyTo(link)
   }
@@ -105,12 +138,7 @@ export const make = Effect.fnUntraced(function* (target: {
     )
   })
 
-  const reset = Effect.sync(() => {
-    for (const { client, upstream } of links) {
-      client.resetAndDestroy()
-      upstream.resetAndDestroy()
-    }
-  })
+  const reset = Effect.sync(breakAll)
   const [first, port] = yield* openSomewhere(5)
   let server: Net.Server | undefined = first
   const refuse = Effect.sync(() => {
@@ -130,8 +158,13 @@ export const make = Effect.fnUntraced(function* (target: {
     },
     pause: hold("everything"),
     pauseAnswers: hold("answers"),
+    pauseRequests: hold("requests"),
     resume: hold("nothing"),
     reset,
+    resetAfter: (bytes) =>
+      Effect.sync(() => {
+        bytesLeft = bytes
+      }),
     refuse,
     accept: Effect.suspend(() =>
       server !== undefined
@@ -150,10 +183,13 @@ export const make = Effect.fnUntraced(function* (target: {
 const cannotListen = (port: number, cause: Error): TcpProxyError =>
   new TcpProxyError({ message: `Cannot listen on ${Loopback.host}:${port}: ${cause.message}`, cause })
 
-/** Passes on data, end and failure from one socket to the other; `settle` decides whether more may be read. */
-const forward = (from: Net.Socket, to: Net.Socket, settle: () => void): void => {
-  from.on("data", (chunk) => {
-    if (!to.write(chunk)) from.pause()
+/**
+ * Passes on data, end and failure from one socket to the other. `pass` writes, and answers whether more may follow at once;
+ * `settle` decides whether more may be read.
+ */
+const forward = (from: Net.Socket, to: Net.Socket, settle: () => void, pass: (chunk: Buffer) => boolean): void => {
+  from.on("data", (chunk: Buffer) => {
+    if (!pass(chunk)) from.pause()
   })
   to.on("drain", settle)
   from.on("end", () => to.end())

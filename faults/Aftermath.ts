@@ -1,0 +1,148 @@
+/**
+ * When the faults are over: everything is healed, the nodes must recover by
+ * themselves, every session is read once more, a reconnect with a full cache is
+ * counted in statements, and the nodes end in an orderly way.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { keyOf } from "./checks/Facts.ts"
+import type { Cluster, Node } from "./Cluster.ts"
+import type { Database } from "./Database.ts"
+import * as Fillers from "./Fillers.ts"
+import type { Bounded, Farewell } from "./History.ts"
+import type { Population } from "./Population.ts"
+import type { Random } from "./Random.ts"
+import { settings } from "./Settings.ts"
+import { now } from "./Timing.ts"
+
+/** How long a node may take to serve from memory again, in milliseconds: the longest pause between attempts to connect, and some. */
+const recovery = 15_000
+/** So many sessions fill a cache. */
+const fillers = 3_000
+/** So many of them each node uses before it ends. */
+const share = 300
+/** So many ask for the same session at once. */
+const askers = 500
+
+/** The library's statements, by their texts. */
+const load = { is: "^with clock.*secret_hash.*key = any", isNot: "^$" }
+const revalidation = { is: "^with clock.*key = any", isNot: "secret_hash" }
+const touch = { is: "set last_accessed_at = v", isNot: "^$" }
+
+const Calls = Schema.Array(Schema.Struct({ calls: Schema.Number }))
+const Locks = Schema.Array(Schema.Struct({ name: Schema.String }))
+
+const measure = (node: Node, what: Parameters<ReturnType<Node["process"]>["measure"]>[0]) =>
+  Effect.promise(() => node.process().measure(what, 10_000))
+
+const isSynced = (node: Node) => Effect.map(measure(node, { _tag: "Health" }), (figures) => figures?.["synced"] === 1)
+
+/** Waits until the node serves from memory; `false` where it does not in time. */
+const synced = (node: Node): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const deadline = now() + recovery
+    const again: Effect.Effect<boolean> = Effect.flatMap(isSynced(node), (is) => {
+      if (is || now() > deadline) return Effect.succeed(is)
+      return Effect.andThen(Effect.sleep("20 millis"), again)
+    })
+    return again
+  })
+
+/** Starts what does not run, waits until what is under way is answered and all serve from memory. Answers those that do not. */
+export const recover = Effect.fnUntraced(function* (cluster: Cluster) {
+  yield* Effect.forEach(cluster, ({ start }) => start, { concurrency: "unbounded" })
+  const recovered = yield* Effect.forEach(cluster, synced, { concurrency: "unbounded" })
+  const settled = Effect.sync(() => cluster.every(({ process }) => process().pendingOperations === 0))
+  yield* Effect.repeat(Effect.delay(settled, 20), { until: (all) => all }).pipe(Effect.timeoutOption("8 seconds"))
+  return cluster.flatMap(({ process }, index) => (recovered[index] === true ? [] : [process().name]))
+})
+
+/** Asks the database for every known session once more, on every node: part of the history like every read. */
+export const readAll = Effect.fnUntraced(function* (cluster: Cluster, population: Population) {
+  for (const { token } of [...population.all(), ...population.allEnded()]) {
+    const request = { _tag: "Read", token, touch: false, refresh: true, minVersion: undefined } as const
+    yield* Effect.forEach(cluster, ({ ask }) => Effect.promise(() => ask(request) ?? Promise.resolve(undefined)), {
+      concurrency: "unbounded",
+      discard: true
+    })
+  }
+})
+
+/** Statements of a kind since the last reset. */
+const calls = ({ sql }: Database["Service"], { is, isNot }: typeof load) =>
+  sql`
+    select coalesce(sum(calls), 0)::int4 as calls from pg_stat_statements
+    where query ~ ${is} and query !~ ${isNot}`.pipe(
+    Effect.flatMap(Schema.decodeUnknownEffect(Calls)),
+    Effect.map(([row]) => row?.calls ?? 0)
+  )
+
+/** Counts the statements of a node that loses its listener with a full cache, and is asked for all of it at that moment. */
+export const countStatements = Effect.fnUntraced(function* (
+  database: Database["Service"],
+  node: Node,
+  random: Random,
+  tokens: ReadonlyArray<string>
+) {
+  const { sql } = database
+  const { name } = node.process()
+  const statements: Array<Bounded> = []
+  const counted = Effect.fnUntraced(function* (what: string, kind: typeof load, bound: number) {
+    statements.push({ node: name, what, value: yield* calls(database, kind), bound })
+  })
+  yield* measure(node, { _tag: "ReadAll", tokens, touch: false })
+  yield* sql`select pg_stat_statements_reset()`
+  yield* node.listener.reset
+  yield* Effect.sleep("5 millis")
+  yield* measure(node, { _tag: "ReadAll", tokens, touch: false })
+  yield* synced(node)
+  // Twice: a clock that wandered meanwhile has everything compared again.
+  yield* counted("comparing a full cache", revalidation, 2 * (Math.ceil(tokens.length / 1_000) + 1))
+  yield* counted("reading a full cache while it is not served", load, Math.ceil(tokens.length / 500) + 8)
+
+  const [missed = ""] = yield* Fillers.insert(database, random, 1)
+  yield* sql`select pg_stat_statements_reset()`
+  yield* measure(node, { _tag: "ReadAll", tokens: Array.from({ length: askers }, () => missed), touch: false })
+  yield* counted(`one session that ${askers} ask for`, load, 1)
+
+  yield* sql`select pg_stat_statements_reset()`
+  yield* measure(node, { _tag: "ReadAll", tokens, touch: true })
+  yield* Effect.sleep(settings.lastAccessFlushInterval + 300)
+  yield* counted(`recording the use of ${tokens.length} sessions`, touch, 3)
+  return statements
+})
+
+/** Uses sessions and locks, and at once asks all nodes to end: what was used must be written, what was locked free. */
+export const sayFarewell = Effect.fnUntraced(function* (
+  { rows, sql }: Database["Service"],
+  cluster: Cluster,
+  tokens: ReadonlyArray<string>
+) {
+  const heldLocks = sql`select name from session_locks, unnest(ends) e where e > clock_timestamp()`.pipe(
+    Effect.flatMap(Schema.decodeUnknownEffect(Locks)),
+    Effect.map((locks) => locks.map(({ name }) => name))
+  )
+  const used = yield* Effect.forEach(
+    cluster,
+    Effect.fnUntraced(function* (node) {
+      yield* measure(node, { _tag: "Keep", lock: `kept by ${node.index}` })
+      const own = tokens.slice(node.index * share, (node.index + 1) * share)
+      const at = now()
+      yield* measure(node, { _tag: "ReadAll", tokens: own, touch: true })
+      return own.map((token) => ({ key: keyOf(token), at }))
+    }),
+    { concurrency: "unbounded" }
+  )
+  const locksBefore = yield* heldLocks
+  yield* Effect.forEach(cluster, ({ process }) => process().askToEnd, { concurrency: "unbounded" })
+  const stored = yield* rows
+  return {
+    used: used.flat(),
+    stored: new Map(stored.map(({ key, lastAccessedAt }) => [key, lastAccessedAt])),
+    locksBefore,
+    locksAfter: yield* heldLocks
+  } satisfies Farewell
+})
+
+/** The sessions that {@link countStatements} and {@link sayFarewell} work with. */
+export const fill = (database: Database["Service"], random: Random) => Fillers.insert(database, random, fillers)

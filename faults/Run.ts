@@ -1,0 +1,120 @@
+/** One run: builds the cluster, lets clients and faults at it, heals everything, and hands over the history. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as Aftermath from "./Aftermath.ts"
+import * as Cluster from "./Cluster.ts"
+import { Database } from "./Database.ts"
+import { faults } from "./Faults.ts"
+import type { History } from "./History.ts"
+import { Observer } from "./Observer.ts"
+import type { Options } from "./Options.ts"
+import * as Pooler from "./Pooler.ts"
+import { Population } from "./Population.ts"
+import * as Random from "./Random.ts"
+import { Recorder } from "./Recorder.ts"
+import * as Schedule from "./Schedule.ts"
+import { SecretSearch } from "./SecretSearch.ts"
+import { elevatedFor, settings } from "./Settings.ts"
+import * as Workload from "./Workload.ts"
+
+const clientsPerNode = 20
+
+export interface Result {
+  readonly history: History
+  /** How often each kind of fault was injected. */
+  readonly faults: Readonly<Record<string, number>>
+}
+
+export const run = Effect.fnUntraced(function* (
+  options: Options,
+  unlimited: string | undefined
+): Effect.fn.Return<Result, unknown, Database | Scope.Scope> {
+  const { seed } = options
+  const database = yield* Database
+  const { url } = database.postgres
+  const recorder = new Recorder()
+  const population = new Population()
+  recorder.onRecord((operation) => population.observe(operation))
+  const pooler = options.pgbouncer ? yield* Pooler.make(url) : undefined
+  const kinds = faults({ pooler, unlimited })
+  for (const { kind, skipped } of kinds) {
+    if (skipped !== undefined) yield* Console.log(`Without ${kind}: ${skipped}`)
+  }
+  const targets = { queries: pooler?.url ?? url, listener: url, prepare: pooler === undefined }
+  const cluster = yield* Cluster.make(options.nodes, targets, recorder)
+  yield* prepare(database, cluster)
+
+  const observer = new Observer()
+  const counts: Record<string, number> = {}
+  const observing = yield* Effect.forkChild(observer.watch(database, cluster))
+  const clients = yield* Effect.forEach(Array.from({ length: options.nodes * clientsPerNode }), (_, index) =>
+    Effect.forkChild(Workload.client(seed, index, cluster, population))
+  )
+  const attack = Schedule.run(seed, kinds, { cluster, database, url }, (kind) => {
+    counts[kind] = (counts[kind] ?? 0) + 1
+  })
+  yield* Effect.timeoutOption(attack, options.seconds * 1_000)
+  yield* Effect.forEach([...clients, observing], Fiber.interrupt, { concurrency: "unbounded", discard: true })
+
+  const [first] = cluster
+  const unrecovered = yield* Aftermath.recover(cluster)
+  yield* Aftermath.readAll(cluster, population)
+  const rows = yield* database.rows
+  const counters = yield* database.counters
+  const random = Random.make(seed, "aftermath")
+  const tokens = yield* Aftermath.fill(database, random)
+  const statements = first === undefined ? [] : yield* Aftermath.countStatements(database, first, random, tokens)
+  const farewell = yield* Aftermath.sayFarewell(database, cluster, tokens)
+  yield* Console.log(`The table was looked into ${observer.looks} times`)
+  const history = {
+    settings: { ...settings, elevatedFor },
+    operations: recorder.operations,
+    rows,
+    counters,
+    overLimit: observer.overLimit,
+    ends: recorder.ends,
+    unrecovered,
+    health: observer.health,
+    statements,
+    farewell
+  }
+  const leaks = yield* searchSecrets(history, database, cluster, tokens)
+  return { history: { ...history, leaks }, faults: counts }
+})
+
+/** What must be there before anything goes wrong. */
+const prepare = Effect.fnUntraced(function* ({ sql }: Database["Service"], cluster: Cluster.Cluster) {
+  for (let index = 0; index < Workload.counters; index++) {
+    yield* sql`insert into faults_counters (name) values (${Workload.counterName(index)})`
+  }
+  for (let index = 0; index < Workload.vaults; index++) {
+    yield* Effect.promise(
+      () => cluster[0]?.ask(Workload.create({ user: `vault-${index}` })) ?? Promise.resolve(undefined)
+    )
+  }
+})
+
+/** Everything that outlives a request, once the server has written all that it had to write. */
+const searchSecrets = Effect.fnUntraced(function* (
+  { operations }: Pick<History, "operations">,
+  database: Database["Service"],
+  cluster: Cluster.Cluster,
+  fillers: ReadonlyArray<string>
+) {
+  const search = new SecretSearch()
+  const known = operations.flatMap(({ outcome }) => (outcome._tag === "Session" ? (outcome.token ?? []) : []))
+  for (const token of [...known, ...fillers]) search.add(token.slice(22), `the secret of session ${token.slice(0, 22)}`)
+  for (const [table, text] of yield* database.dump) search.text(`table ${table}`, text)
+  yield* database.postgres.stop
+  yield* Effect.sync(() => search.directory(database.postgres.dataDirectory))
+  for (const { log, name } of cluster.flatMap(({ processes }) => processes)) {
+    search.text(`the log of node ${name}`, log)
+    const value = Workload.privateText.exec(log)?.[0]
+    if (value !== undefined) search.report(`the log of node ${name}`, `the value of an attribute, ${value}`)
+  }
+  const searched = `${known.length + fillers.length} secrets were looked for in ${Math.round(search.searched / 2 ** 20)} MB`
+  yield* Console.log(searched)
+  return search.leaks
+})
