@@ -26,13 +26,13 @@ const runLane = Effect.fnUntraced(function* (
   lane: Fault["lane"],
   faults: ReadonlyArray<Fault>,
   surroundings: Surroundings,
-  injected: (kind: string) => void
+  injected: (kind: string) => Effect.Effect<void>
 ) {
   let index = 0
   for (const fault of order(seed, lane, faults)) {
     const random = Random.make(seed, lane, "fault", index++)
     yield* Effect.sleep(random.integer(pauseMin, pauseMax))
-    injected(fault.kind)
+    yield* injected(fault.kind)
     yield* fault.inject(surroundings, random)
   }
 })
@@ -42,7 +42,7 @@ export const run = (
   seed: number,
   faults: ReadonlyArray<Fault>,
   surroundings: Surroundings,
-  injected: (kind: string) => void
+  injected: (kind: string) => Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.all(
     (["server", "node"] as const).map((lane) => runLane(seed, lane, faults, surroundings, injected)),

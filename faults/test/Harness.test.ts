@@ -26,7 +26,10 @@ describe("the seed", () => {
     const names = Array.from({ length: 4_000 }, () => random.weighted({ rare: 1, often: 3, never: 0 }))
     assert.closeTo(names.filter((name) => name === "rare").length, 1_000, 150)
     assert.notInclude(names, "never")
-    assert.deepStrictEqual([...random.shuffled([1, 2, 3])].sort((a, b) => a - b), [1, 2, 3])
+    assert.deepStrictEqual(
+      [...random.shuffled([1, 2, 3])].sort((a, b) => a - b),
+      [1, 2, 3]
+    )
   })
 
   it("plans the same faults, and each kind before any comes again", () => {
