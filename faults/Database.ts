@@ -17,6 +17,8 @@ const serverSettings = {
   max_connections: "80",
   max_notify_queue_pages: "64",
   max_wal_size: "256MB",
+  // The whole write-ahead log of a run is searched.
+  wal_keep_size: "256MB",
   shared_preload_libraries: "pg_stat_statements",
   logging_collector: "on",
   log_directory: "log",

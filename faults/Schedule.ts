@@ -7,9 +7,8 @@ import * as Effect from "effect/Effect"
 import type { Fault, Surroundings } from "./Fault.ts"
 import * as Random from "./Random.ts"
 
-/** The pause between two faults of a lane, in milliseconds. */
-const pauseMin = 200
-const pauseMax = 1_200
+/** The pauses between two faults of a lane, in milliseconds: what a node does alone is seen only while the server is well. */
+const pauses = { server: { min: 1_000, max: 4_000 }, node: { min: 100, max: 800 } } as const
 
 /** The kinds of a lane in the order in which they come, for as long as one wants. */
 export const order = function* (
@@ -31,7 +30,7 @@ const runLane = Effect.fnUntraced(function* (
   let index = 0
   for (const fault of order(seed, lane, faults)) {
     const random = Random.make(seed, lane, "fault", index++)
-    yield* Effect.sleep(random.integer(pauseMin, pauseMax))
+    yield* Effect.sleep(random.integer(pauses[lane].min, pauses[lane].max))
     yield* injected(fault.kind)
     yield* fault.inject(surroundings, random)
   }
