@@ -19,6 +19,8 @@ import { now } from "./Timing.ts"
 
 /** How long a node may take to serve from memory again, in milliseconds: the longest pause between attempts to connect, and some. */
 const recovery = 15_000
+/** How long operations that are under way may take to be answered. */
+const settling = "8 seconds"
 /** So many sessions fill a cache. */
 const fillers = 3_000
 /** So many of them each node uses before it ends. */
@@ -52,17 +54,17 @@ const synced = (node: Node): Effect.Effect<boolean> =>
 
 /** Starts what does not run, waits until what is under way is answered and all serve from memory. Answers those that do not. */
 export const recover = Effect.fnUntraced(function* (cluster: Cluster) {
-  const recovered = yield* Effect.forEach(
-    cluster,
-    (node) =>
-      Effect.flatMap(
-        Effect.timeoutOption(node.start, recovery),
-        Option.match({ onNone: () => Effect.succeed(false), onSome: () => synced(node) })
-      ),
+  const settled = Effect.sync(() => cluster.every(({ process }) => process().pendingOperations === 0))
+  const allSettled = Effect.repeat(Effect.delay(settled, 20), { until: (all) => all })
+  const recoverOne = (node: Node) =>
+    Effect.flatMap(
+      Effect.timeoutOption(node.start, recovery),
+      Option.match({ onNone: () => Effect.succeed(false), onSome: () => synced(node) })
+    )
+  const [recovered] = yield* Effect.all(
+    [Effect.forEach(cluster, recoverOne, { concurrency: "unbounded" }), Effect.timeoutOption(allSettled, settling)],
     { concurrency: "unbounded" }
   )
-  const settled = Effect.sync(() => cluster.every(({ process }) => process().pendingOperations === 0))
-  yield* Effect.repeat(Effect.delay(settled, 20), { until: (all) => all }).pipe(Effect.timeoutOption("8 seconds"))
   const unrecovered = cluster.filter((_, index) => recovered[index] !== true).map(({ process }) => process())
   for (const { log, name } of unrecovered) yield* Console.log(`Node ${name} said:\n${log.slice(-2_000)}`)
   return unrecovered.map(({ name }) => name)
