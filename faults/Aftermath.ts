@@ -3,7 +3,9 @@
  * themselves, every session is read once more, a reconnect with a full cache is
  * counted in statements, and the nodes end in an orderly way.
  */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { keyOf } from "./checks/Facts.ts"
 import type { Cluster, Node } from "./Cluster.ts"
@@ -17,6 +19,8 @@ import { now } from "./Timing.ts"
 
 /** How long a node may take to serve from memory again, in milliseconds: the longest pause between attempts to connect, and some. */
 const recovery = 15_000
+/** How long operations that are under way may take to be answered. */
+const settling = "8 seconds"
 /** So many sessions fill a cache. */
 const fillers = 3_000
 /** So many of them each node uses before it ends. */
@@ -29,7 +33,7 @@ const load = { is: "^with clock.*secret_hash.*key = any", isNot: "^$" }
 const revalidation = { is: "^with clock.*key = any", isNot: "secret_hash" }
 const touch = { is: "set last_accessed_at = v", isNot: "^$" }
 
-const Calls = Schema.Array(Schema.Struct({ calls: Schema.Number }))
+const Calls = Schema.Array(Schema.Struct({ calls: Schema.Finite }))
 const Locks = Schema.Array(Schema.Struct({ name: Schema.String }))
 
 const measure = (node: Node, what: Parameters<ReturnType<Node["process"]>["measure"]>[0]) =>
@@ -50,11 +54,20 @@ const synced = (node: Node): Effect.Effect<boolean> =>
 
 /** Starts what does not run, waits until what is under way is answered and all serve from memory. Answers those that do not. */
 export const recover = Effect.fnUntraced(function* (cluster: Cluster) {
-  yield* Effect.forEach(cluster, ({ start }) => start, { concurrency: "unbounded" })
-  const recovered = yield* Effect.forEach(cluster, synced, { concurrency: "unbounded" })
   const settled = Effect.sync(() => cluster.every(({ process }) => process().pendingOperations === 0))
-  yield* Effect.repeat(Effect.delay(settled, 20), { until: (all) => all }).pipe(Effect.timeoutOption("8 seconds"))
-  return cluster.flatMap(({ process }, index) => (recovered[index] === true ? [] : [process().name]))
+  const allSettled = Effect.repeat(Effect.delay(settled, 20), { until: (all) => all })
+  const recoverOne = (node: Node) =>
+    Effect.flatMap(
+      Effect.timeoutOption(node.start, recovery),
+      Option.match({ onNone: () => Effect.succeed(false), onSome: () => synced(node) })
+    )
+  const [recovered] = yield* Effect.all(
+    [Effect.forEach(cluster, recoverOne, { concurrency: "unbounded" }), Effect.timeoutOption(allSettled, settling)],
+    { concurrency: "unbounded" }
+  )
+  const unrecovered = cluster.filter((_, index) => recovered[index] !== true).map(({ process }) => process())
+  for (const { log, name } of unrecovered) yield* Console.log(`Node ${name} said:\n${log.slice(-2_000)}`)
+  return unrecovered.map(({ name }) => name)
 })
 
 /** Asks the database for every known session once more, on every node: part of the history like every read. */
@@ -88,7 +101,11 @@ export const countStatements = Effect.fnUntraced(function* (
   const { name } = node.process()
   const statements: Array<Bounded> = []
   const counted = Effect.fnUntraced(function* (what: string, kind: typeof load, bound: number) {
-    statements.push({ node: name, what, value: yield* calls(database, kind), bound })
+    const value = yield* calls(database, kind)
+    yield* Console.log(`          ${value} statements for ${what}`)
+    // A check that sees nothing could not fail.
+    if (value === 0) return yield* Effect.die(new Error(`no statement was seen for ${what}`))
+    statements.push({ node: name, what, value, bound })
   })
   yield* measure(node, { _tag: "ReadAll", tokens, touch: false })
   yield* sql`select pg_stat_statements_reset()`
@@ -128,12 +145,16 @@ export const sayFarewell = Effect.fnUntraced(function* (
       yield* measure(node, { _tag: "Keep", lock: `kept by ${node.index}` })
       const own = tokens.slice(node.index * share, (node.index + 1) * share)
       const at = now()
-      yield* measure(node, { _tag: "ReadAll", tokens: own, touch: true })
+      const figures = yield* measure(node, { _tag: "ReadAll", tokens: own, touch: true })
+      if (figures?.["found"] !== own.length) return yield* Effect.die(new Error("not all sessions could be used"))
       return own.map((token) => ({ key: keyOf(token), at }))
     }),
     { concurrency: "unbounded" }
   )
   const locksBefore = yield* heldLocks
+  if (locksBefore.length !== cluster.length) {
+    return yield* Effect.die(new Error(`${locksBefore.length} locks are held, by ${cluster.length} nodes`))
+  }
   yield* Effect.forEach(cluster, ({ process }) => process().askToEnd, { concurrency: "unbounded" })
   const stored = yield* rows
   return {

@@ -65,10 +65,13 @@ const makeNode = Effect.fnUntraced(function* (index: number, targets: Targets, r
     process: () => current,
     processes,
     ask: (request) => current.ask(request),
-    start: Effect.suspend(() => {
-      if (!current.isRunning) current = spawn()
-      return Effect.promise(() => current.ready)
-    }).pipe(Effect.asVoid)
+    start: Effect.promise(async () => {
+      if (!current.isServing) {
+        await current.ended
+        current = spawn()
+      }
+      await current.ready
+    })
   } satisfies Node
 })
 

@@ -17,6 +17,8 @@ const serverSettings = {
   max_connections: "80",
   max_notify_queue_pages: "64",
   max_wal_size: "256MB",
+  // The whole write-ahead log of a run is searched.
+  wal_keep_size: "256MB",
   shared_preload_libraries: "pg_stat_statements",
   logging_collector: "on",
   log_directory: "log",
@@ -33,17 +35,17 @@ create table faults_counters (name text primary key, value int not null default 
 const StoredRow = Schema.Struct({
   key: Schema.String,
   user: Schema.NullOr(Schema.String),
-  version: Schema.Number,
+  version: Schema.Finite,
   count: Schema.NullOr(Schema.String),
   guarded: Schema.NullOr(Schema.String),
   note: Schema.NullOr(Schema.String),
   live: Schema.Boolean,
-  unused: Schema.Number
+  unused: Schema.Finite
 })
 const decodeRows = Schema.decodeUnknownEffect(Schema.Array(StoredRow))
 const decodeNote = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.String))
 
-const Counters = Schema.Array(Schema.Struct({ name: Schema.String, value: Schema.Number }))
+const Counters = Schema.Array(Schema.Struct({ name: Schema.String, value: Schema.Finite }))
 const Texts = Schema.Array(Schema.Struct({ name: Schema.String }))
 
 const live = `expires_at > clock_timestamp()

@@ -76,8 +76,9 @@ export class NodeProcess {
     })
   }
 
-  get isRunning(): boolean {
-    return this.running
+  /** Whether it runs and was not told to end. */
+  get isServing(): boolean {
+    return this.running && this.signalled === undefined
   }
 
   /** How many operations are under way. */

@@ -20,7 +20,7 @@ const bounds: Readonly<Record<string, number>> = {
   heapMegabytes: 512
 }
 
-const Crowded = Schema.Array(Schema.Struct({ user: Schema.String, sessions: Schema.Number }))
+const Crowded = Schema.Array(Schema.Struct({ user: Schema.String, sessions: Schema.Finite }))
 
 export class Observer {
   readonly overLimit: Array<History["overLimit"][number]> = []

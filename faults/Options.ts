@@ -8,16 +8,19 @@ export interface Options {
   readonly nodes: number
   /** Statements go through PgBouncer in transaction mode, the listener directly. */
   readonly pgbouncer: boolean
+  /** Say what goes on. */
+  readonly verbose: boolean
   /** A file to write the history to, one operation a line. */
   readonly history: string | undefined
 }
 
-export const usage = `npm run faults -- [--seed N] [--seconds S] [--nodes K] [--pgbouncer] [--history FILE]
+export const usage = `npm run faults -- [--seed N] [--seconds S] [--nodes K] [--pgbouncer] [--history FILE] [--verbose]
 
   --seed N      repeats the choices of an earlier run; default: a random one
   --seconds S   for how long faults are injected; default 60
   --nodes K     how many node processes; default 3
   --pgbouncer   statements go through PgBouncer in transaction mode
+  --verbose     says what is injected when
   --history F   writes every operation to a file, one a line`
 
 const whole = (text: string | undefined, name: string, otherwise: number, min: number): number => {
@@ -35,6 +38,7 @@ export const parse = (args: ReadonlyArray<string>): Options => {
       seconds: { type: "string" },
       nodes: { type: "string" },
       pgbouncer: { type: "boolean", default: false },
+      verbose: { type: "boolean", default: false },
       history: { type: "string" }
     }
   })
@@ -43,6 +47,7 @@ export const parse = (args: ReadonlyArray<string>): Options => {
     seconds: whole(values.seconds, "seconds", 60, 1),
     nodes: whole(values.nodes, "nodes", 3, 1),
     pgbouncer: values.pgbouncer,
+    verbose: values.verbose,
     history: values.history
   }
 }

@@ -75,7 +75,7 @@ export class Population {
 
   /** One that is believed to be alive, the earlier ones more often: some are used by many at once. */
   pick(random: Random, purposes: ReadonlyArray<Purpose>): Known | undefined {
-    const chance = random.next() ** 2
+    const chance = random.next() ** 3
     const candidates = [...this.alive.values()].filter(({ purpose }) => purposes.includes(purpose))
     return candidates[Math.floor(chance * candidates.length)]
   }

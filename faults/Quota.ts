@@ -17,6 +17,9 @@ const variable = "FAULTS_LIMITED_DIRECTORY"
 const mountScript = `mount -t tmpfs -o size=${megabytes}m,mode=755 tmpfs "$0" && exec "$@"`
 const namespace = ["--mount", "--propagation", "private", "/bin/sh", "-c", mountScript]
 
+/** Removes the directory when this process is gone, however that ends, and so is the one that writes below it. */
+const cleanUpScript = 'read -r _; while kill -0 "$1" 2> /dev/null; do sleep 0.1; done; rmdir "$0"'
+
 /** Where this process's limited file system is; `undefined`: it has none. */
 export const limitedDirectory = process.env[variable]
 
@@ -48,12 +51,14 @@ export const runLimited = (): Promise<number> | string => {
       stdio: ["inherit", "inherit", "inherit", "ipc"],
       detached: true
     })
+    spawn("/bin/sh", ["-c", cleanUpScript, directory, String(child.pid)], {
+      stdio: ["pipe", "ignore", "ignore"],
+      cwd: "/",
+      detached: true
+    }).unref()
     const passOn = (signal: NodeJS.Signals) => child.kill(signal)
     process.on("SIGINT", passOn).on("SIGTERM", passOn)
-    child.once("exit", (code) => {
-      rmdirSync(directory)
-      resolve(code ?? 2)
-    })
+    child.once("exit", (code) => resolve(code ?? 2))
   })
 }
 

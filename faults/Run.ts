@@ -17,6 +17,7 @@ import { Recorder } from "./Recorder.ts"
 import * as Schedule from "./Schedule.ts"
 import { SecretSearch } from "./SecretSearch.ts"
 import { elevatedFor, settings } from "./Settings.ts"
+import { now } from "./Timing.ts"
 import * as Workload from "./Workload.ts"
 
 const clientsPerNode = 20
@@ -52,22 +53,28 @@ export const run = Effect.fnUntraced(function* (
   const clients = yield* Effect.forEach(Array.from({ length: options.nodes * clientsPerNode }), (_, index) =>
     Effect.forkChild(Workload.client(seed, index, cluster, population))
   )
+  const begun = now()
+  const say = (what: string) => Console.log(`${((now() - begun) / 1_000).toFixed(1).padStart(6)} s  ${what}`)
   const attack = Schedule.run(seed, kinds, { cluster, database, url }, (kind) => {
     counts[kind] = (counts[kind] ?? 0) + 1
+    return options.verbose ? say(kind) : Effect.void
   })
   yield* Effect.timeoutOption(attack, options.seconds * 1_000)
   yield* Effect.forEach([...clients, observing], Fiber.interrupt, { concurrency: "unbounded", discard: true })
 
   const [first] = cluster
+  yield* say("everything is healed")
   const unrecovered = yield* Aftermath.recover(cluster)
+  yield* say(`${cluster.length - unrecovered.length} nodes serve from memory again`)
   yield* Aftermath.readAll(cluster, population)
+  yield* say("all sessions were read again")
   const rows = yield* database.rows
   const counters = yield* database.counters
   const random = Random.make(seed, "aftermath")
   const tokens = yield* Aftermath.fill(database, random)
   const statements = first === undefined ? [] : yield* Aftermath.countStatements(database, first, random, tokens)
   const farewell = yield* Aftermath.sayFarewell(database, cluster, tokens)
-  yield* Console.log(`The table was looked into ${observer.looks} times`)
+  yield* say(`the nodes have ended; the table was looked into ${observer.looks} times`)
   const history = {
     settings: { ...settings, elevatedFor },
     operations: recorder.operations,
@@ -81,6 +88,7 @@ export const run = Effect.fnUntraced(function* (
     farewell
   }
   const leaks = yield* searchSecrets(history, database, cluster, tokens)
+  yield* say("what is secret was looked for")
   return { history: { ...history, leaks }, faults: counts }
 })
 
@@ -115,6 +123,6 @@ const searchSecrets = Effect.fnUntraced(function* (
     if (value !== undefined) search.report(`the log of node ${name}`, `the value of an attribute, ${value}`)
   }
   const searched = `${known.length + fillers.length} secrets were looked for in ${Math.round(search.searched / 2 ** 20)} MB`
-  yield* Console.log(searched)
+  yield* Console.log(`          ${searched}`)
   return search.leaks
 })

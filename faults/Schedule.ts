@@ -7,9 +7,8 @@ import * as Effect from "effect/Effect"
 import type { Fault, Surroundings } from "./Fault.ts"
 import * as Random from "./Random.ts"
 
-/** The pause between two faults of a lane, in milliseconds. */
-const pauseMin = 200
-const pauseMax = 1_200
+/** The pauses between two faults of a lane, in milliseconds: what a node does alone is seen only while the server is well. */
+const pauses = { server: { min: 1_000, max: 4_000 }, node: { min: 100, max: 800 } } as const
 
 /** The kinds of a lane in the order in which they come, for as long as one wants. */
 export const order = function* (
@@ -26,13 +25,13 @@ const runLane = Effect.fnUntraced(function* (
   lane: Fault["lane"],
   faults: ReadonlyArray<Fault>,
   surroundings: Surroundings,
-  injected: (kind: string) => void
+  injected: (kind: string) => Effect.Effect<void>
 ) {
   let index = 0
   for (const fault of order(seed, lane, faults)) {
     const random = Random.make(seed, lane, "fault", index++)
-    yield* Effect.sleep(random.integer(pauseMin, pauseMax))
-    injected(fault.kind)
+    yield* Effect.sleep(random.integer(pauses[lane].min, pauses[lane].max))
+    yield* injected(fault.kind)
     yield* fault.inject(surroundings, random)
   }
 })
@@ -42,7 +41,7 @@ export const run = (
   seed: number,
   faults: ReadonlyArray<Fault>,
   surroundings: Surroundings,
-  injected: (kind: string) => void
+  injected: (kind: string) => Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.all(
     (["server", "node"] as const).map((lane) => runLane(seed, lane, faults, surroundings, injected)),

@@ -105,7 +105,8 @@ const layer = Layer.unwrap(
       nodeName,
       connection: { applicationName: nodeName }
     })
-    return Layer.mergeAll(library, own)
+    // What the application does under locks needs its own connections until the library has closed.
+    return Layer.provideMerge(library, own)
   })
 )
 

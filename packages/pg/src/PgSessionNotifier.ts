@@ -128,6 +128,12 @@ const make = Effect.fnUntraced(function* (
     subscribed
   )
 
+  // A full queue stays full, also when whoever held it up is gone: only a commit that notifies would move its end, and is
+  // refused. So does asking how full it is.
+  const makeRoom = Effect.ignore(
+    database.reserved.read("make room for notifications", "select pg_notification_queue_usage()", [])
+  )
+
   const beat = (node: string, nonce: string) =>
     Effect.suspend(() =>
       database.reserved.write("send a beat", beatSql(names.beats, ServerIdentity.expressions[level]), [
@@ -136,12 +142,12 @@ const make = Effect.fnUntraced(function* (
         names.channel
       ])
     ).pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          // Another server may withhold more than the one that was probed.
-          if (isWithheld(error)) probed = false
-        })
-      ),
+      Effect.tapError((error) => {
+        if (isQueueFull(error)) return makeRoom
+        // Another server may withhold more than the one that was probed.
+        if (isWithheld(error)) probed = false
+        return Effect.void
+      }),
       Effect.map(([row]) => ({ now: Number(row?.[0]), server: serverOf(row?.[1], row?.[2]) }))
     )
 
@@ -153,7 +159,10 @@ const make = Effect.fnUntraced(function* (
 
 // Managed services refuse in their own ways. Only what passes is no refusal: lack of resources, intervention, conflicts.
 const isWithheld = (error: SessionStoreUnavailable): boolean =>
-  error.reason === "DatabaseError" && !/^(?:53|57|40)/.test(error.detail)
+  error.reason === "DatabaseError" && !/^(?:53|54|57|40)/.test(error.detail)
+
+// The one limit of a program that a beat can exceed; the message may be in any language.
+const isQueueFull = (error: SessionStoreUnavailable): boolean => error.detail.startsWith("54000")
 
 const beatSql = (beats: string, identity: string | undefined): string => `with beaten as (
   insert into ${beats} as b (node, beat_at) values ($1, clock_timestamp())

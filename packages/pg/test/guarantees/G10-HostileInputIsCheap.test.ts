@@ -4,7 +4,8 @@
  * fail, not the heap grow.
  */
 import { Session, SessionAttribute, SessionId, type SessionStoreUnavailable, UserId } from "@effect-pg-session/core"
-import { assert, describe } from "@effect/vitest"
+import { PgConnection } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -15,8 +16,10 @@ import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { PgSession } from "../../src/PgSession.ts"
+import { EmbeddedPostgres } from "../../src/testing/index.ts"
 import { eventually } from "../support/Faults.ts"
-import { alice, elapsed, lookAround, node, Note, proxyTo, quiet, test } from "../support/Nodes.ts"
+import { alice, build, elapsed, lookAround, node, Note, proxyTo, quiet, test } from "../support/Nodes.ts"
 import * as Observed from "../support/Observed.ts"
 import { databaseUrl } from "../support/TestDatabase.ts"
 
@@ -272,5 +275,37 @@ describe("a server that does not answer", () => {
       assert.isBelow((yield* heapUsed) - before, 20 * megabyte)
     }),
     60_000
+  )
+})
+
+describe("a listener of somebody else's that stays in a transaction", () => {
+  it.live(
+    "fills PostgreSQL's queue: updates are refused and not applied, and go on by themselves when it is gone",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* EmbeddedPostgres.make({ settings: { max_notify_queue_pages: "64" } })
+        const a = yield* build(PgSession.layer({ url, maxStaleness: "500 millis" }))
+        const session = yield* a.create(alice)
+        const filling = yield* PgConnection.make({ url })
+        const fill = filling.query("select pg_notify('other', repeat('x', 7000) || random())")
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const idle = yield* PgConnection.make({ url })
+            for (const statement of ["listen other", "begin", "select 1"]) yield* idle.query(statement)
+            yield* Effect.flip(Effect.forever(fill))
+            const refused = yield* Effect.flip(a.update(Session.set(session, Note, "refused")))
+            assert.deepInclude(refused, {
+              _tag: "SessionStoreUnavailable",
+              reason: "DatabaseError",
+              outcome: "NotApplied"
+            })
+            yield* eventually(Effect.map(a.health, ({ synced }) => !synced))
+            assert.strictEqual(yield* Session.get(yield* a.get(session.id), Note), "")
+          })
+        )
+        yield* eventually(Effect.map(a.health, ({ synced }) => synced))
+        const saved = yield* a.update(Session.set(session, Note, "saved"))
+        assert.strictEqual(saved.version, 2n)
+      })
   )
 })
