@@ -30,7 +30,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { deviceOf } from "./Device.ts"
 import { ListenerSwitch } from "./ListenerSwitch.ts"
-import { events, fragments, health } from "./Live.ts"
+import { events, fragments, health, nodeEvents } from "./Live.ts"
 import { errorPage, homePage, loginPage, type NodeInfo, type Reading } from "./Page.ts"
 import { Cart, Device, Elevated, elevatedFor, goods, Theme, themes, users } from "./Shop.ts"
 
@@ -43,6 +43,11 @@ const secure = {
 const page = (text: string, status = 200) =>
   HttpServerResponse.text(text, { status, contentType: "text/html; charset=utf-8", headers: secure })
 
+/** The page again, at a card of it: there the keyboard goes on, and a phone does not scroll back to the top. */
+const back = (card: "shop" | "access" | "look" | "logins" | "node") =>
+  HttpServerResponse.redirect(`/#${card}`, { status: 303 })
+
+/** From its top, where messages are. */
 const home = HttpServerResponse.redirect("/", { status: 303 })
 
 const asset = (file: string, contentType: string) => {
@@ -65,7 +70,12 @@ export const make = (node: NodeInfo) => {
         return home
       case "StepUpRequired":
         return page(
-          errorPage(node, "More is needed", "Step up first, or log in again: this needs a proof of a moment ago."),
+          errorPage(
+            node,
+            "More is needed",
+            "This needs a proof of a moment ago: step up first. If you logged in long ago, log out and in again.",
+            "step-up"
+          ),
           403
         )
       case "CsrfRejected":
@@ -139,7 +149,7 @@ export const make = (node: NodeInfo) => {
     Effect.gen(function* () {
       const { item } = yield* form(Schema.Struct({ item: Schema.Literals(goods) }))
       yield* CurrentSession.modify(Session.modify(Cart, (items) => [...items, item]))
-      return home
+      return back("shop")
     })
   )
 
@@ -161,7 +171,11 @@ export const make = (node: NodeInfo) => {
     })
   )
 
-  const empty = HttpRouter.add("POST", "/cart/empty", Effect.as(CurrentSession.modify(Session.set(Cart, [])), home))
+  const empty = HttpRouter.add(
+    "POST",
+    "/cart/empty",
+    Effect.as(CurrentSession.modify(Session.set(Cart, [])), back("shop"))
+  )
 
   const theme = HttpRouter.add(
     "POST",
@@ -169,7 +183,7 @@ export const make = (node: NodeInfo) => {
     Effect.gen(function* () {
       const { theme } = yield* form(Schema.Struct({ theme: Schema.Literals(themes) }))
       yield* CurrentSession.modify(Session.set(Theme, theme))
-      return home
+      return back("look")
     })
   )
 
@@ -180,7 +194,7 @@ export const make = (node: NodeInfo) => {
       // A real application asks for a second factor here.
       const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(elevatedFor)
       yield* CurrentSession.rotate({ attributes: [SessionAttribute.value(Elevated, until)] })
-      return home
+      return back("access")
     })
   )
 
@@ -204,7 +218,7 @@ export const make = (node: NodeInfo) => {
       const { key } = yield* form(Schema.Struct({ key: SessionKey }))
       const own = yield* available(sessions.listForUser(yield* Authenticated.userId))
       if (own.some((device) => device.key === key)) yield* available(sessions.deleteByKey(key))
-      return home
+      return back("logins")
     })
   )
 
@@ -220,6 +234,14 @@ export const make = (node: NodeInfo) => {
 
   const live = HttpRouter.add("GET", "/live", Effect.flatMap(Authenticated, events))
 
+  const nodeLive = HttpRouter.add("GET", "/live/node", nodeEvents)
+
+  const elsewhere = HttpRouter.add(
+    "GET",
+    "/*",
+    page(errorPage(node, "There is no such page", "The address leads nowhere on this node."), 404)
+  )
+
   const listener = HttpRouter.add(
     "POST",
     "/listener",
@@ -227,12 +249,12 @@ export const make = (node: NodeInfo) => {
       const { network } = yield* form(Schema.Struct({ network: Schema.Literals(["up", "cut", "silent"]) }))
       const { cut, restore, silence } = yield* ListenerSwitch
       yield* network === "up" ? restore : network === "cut" ? cut : silence
-      return home
+      return back("node")
     })
   )
 
   return Layer.mergeAll(
-    Layer.mergeAll(front, login, logout, listener).pipe(Layer.provide(session.layer)),
+    Layer.mergeAll(front, login, logout, listener, nodeLive).pipe(Layer.provide(session.layer)),
     Layer.mergeAll(addToCart, addMany, empty, theme, stepUp, endDevice, endOthers, live).pipe(
       Layer.provide(user.layer)
     ),
@@ -240,6 +262,7 @@ export const make = (node: NodeInfo) => {
     email.pipe(Layer.provide(requireFresh({ within: "5 minutes" }).combine(session).layer)),
     asset("styles.css", "text/css; charset=utf-8"),
     asset("live.js", "text/javascript; charset=utf-8"),
-    HttpRouter.add("GET", "/favicon.ico", HttpServerResponse.empty())
+    HttpRouter.add("GET", "/favicon.ico", HttpServerResponse.empty()),
+    elsewhere
   )
 }

@@ -28,12 +28,13 @@ export const sessionFragments = Effect.fnUntraced(function* (session: Session, n
   return {
     cart: {
       id: "cart",
-      content: html`<p class="figure">
-          <strong id="cart-count">${cart.length}</strong> things, session version ${session.version}
+      content: html`<p class="figure" data-state="${cart.length}">
+          <strong id="cart-count">${cart.length}</strong> ${cart.length === 1 ? "thing" : "things"} in the cart
+          <span class="quiet">· session version ${session.version}</span>
         </p>
         ${
           cart.length === 0
-            ? html`<p class="quiet">Nothing yet.</p>`
+            ? html`<p class="hint">Nothing yet.</p>`
             : html`<ul class="items">
                 ${lines}
               </ul>`
@@ -44,9 +45,7 @@ export const sessionFragments = Effect.fnUntraced(function* (session: Session, n
       content: Option.match(until, {
         onNone: () => html`<p class="state" data-state="off">Ordinary access.</p>`,
         onSome: (end) =>
-          html`<p class="state" data-state="on">
-            Elevated for another <b data-until="${end}">${seconds(end - now)}</b>.
-          </p>`
+          html`<p class="state" data-state="on">Elevated access for another <b>${seconds(end - now)}</b>.</p>`
       })
     }
   }
@@ -69,7 +68,9 @@ export const devicesFragment = Effect.fnUntraced(function* (
           ${
             device.key !== own.key &&
             html`<form method="post" action="/devices/end">
-              <input type="hidden" name="key" value="${device.key}" /><button>End it</button>
+              <input type="hidden" name="key" value="${device.key}" /><button>
+                End it<span class="unseen">: ${name}, ${device.key.slice(0, 8)}…</span>
+              </button>
             </form>`
           }
         </li>`
@@ -77,9 +78,12 @@ export const devicesFragment = Effect.fnUntraced(function* (
   )
   return {
     id: "devices",
-    content: html`<ul class="items">
-      ${rows}
-    </ul>`
+    content: html`<p class="figure" data-state="${devices.length}">
+        <strong>${devices.length}</strong> ${devices.length === 1 ? "device" : "devices"}
+      </p>
+      <ul class="items">
+        ${rows}
+      </ul>`
   }
 })
 
@@ -93,10 +97,11 @@ export const healthFragment = (health: SessionHealth, refused: number, switched:
     content: html`<p class="state" data-state="${synced ? "on" : "off"}">
         ${synced ? "In sync: sessions are served from memory." : "Not in sync: sessions are read from the database."}
       </p>
-      ${problem !== undefined && html`<p class="problem">${problem}</p>`}
       <dl>
         <dt>Listener</dt>
         <dd id="listener">${listener.state}, network ${switched}</dd>
+        <dt>Its problem</dt>
+        <dd class="problem">${problem ?? "none"}</dd>
         <dt>Knows everything up to</dt>
         <dd>${Duration.isFinite(staleness) ? `${Math.round(Duration.toMillis(staleness))} ms ago` : "unknown"}</dd>
         <dt>Cached sessions</dt>

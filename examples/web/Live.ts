@@ -38,6 +38,19 @@ const event = (name: string, data: unknown): string => `event: ${name}\ndata: ${
 
 const fragmentEvent = ({ content, id }: Fragment): string => event("fragment", { id, html: content.text })
 
+const stream = <E>(texts: Stream.Stream<string, E>) =>
+  HttpServerResponse.stream(Stream.encodeText(texts), {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-store" }
+  })
+
+/** The node's own events, for those who are not logged in: how it is doing, every second. */
+export const nodeEvents = Effect.gen(function* () {
+  const context = yield* Effect.context<SessionStore | ListenerSwitch>()
+  const render = Effect.provideContext(Effect.map(health, fragmentEvent), context)
+  return stream(Stream.mapEffect(Stream.tick("1 second"), () => render))
+})
+
 /**
  * The events of one window, until its session ends or gets a new id. The old id tells nothing then, but its key is still
  * among the user's sessions: that window has its new cookie already, and only has to ask again.
@@ -65,8 +78,5 @@ export const events = Effect.fnUntraced(function* (session: Session) {
     Stream.mapEffect(() => render),
     Stream.concat(Stream.fromEffect(last))
   )
-  return HttpServerResponse.stream(Stream.encodeText(texts), {
-    contentType: "text/event-stream",
-    headers: { "cache-control": "no-store" }
-  })
+  return stream(texts)
 })

@@ -12,6 +12,8 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Browser } from "playwright-core"
 import { randomBytes } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { inject } from "vitest"
 import * as Cluster from "../Cluster.ts"
 import { device, executablePath, launch, open, press, sees } from "./Browser.ts"
@@ -37,6 +39,18 @@ class World extends Context.Service<World, { readonly urls: readonly [string, st
 }
 
 const cartCount = "#cart-count"
+
+/** What `look.js` finds on a page. */
+interface Looks {
+  readonly title: string
+  readonly headings: ReadonlyArray<string>
+  /** Of everything that can be pressed. */
+  readonly names: ReadonlyArray<string>
+  readonly contrasts: ReadonlyArray<{ readonly text: string; readonly ratio: number }>
+  /** How much wider than the window the page is, in pixels. */
+  readonly overflow: number
+}
+const lookScript = readFileSync(join(import.meta.dirname, "look.js"), "utf8")
 
 const isMissing = executablePath === undefined
 if (isMissing) process.stderr.write("The browser tests are skipped: install chromium, or name one in CHROMIUM.\n")
@@ -113,12 +127,12 @@ describe.skipIf(isMissing)("with a browser", () => {
           ])
         )
         assert.strictEqual(refused.status(), 403)
-        yield* sees(two, "h2", "More is needed")
+        yield* sees(two, "h1", "More is needed")
         const before = yield* Effect.promise(() => carol.cookies())
         yield* press(one, "Step up")
         const after = yield* Effect.promise(() => carol.cookies())
         assert.notStrictEqual(after[0]?.value, before[0]?.value, "more rights come with a new id")
-        yield* sees(one, "#elevated", "Elevated for another")
+        yield* sees(one, "#elevated", "Elevated access for another")
         yield* Effect.promise(() => two.goto(urls[1]))
         yield* press(two, "Transfer money")
         yield* sees(two, ".notice", "Transferred")
@@ -138,13 +152,13 @@ describe.skipIf(isMissing)("with a browser", () => {
         const one = yield* open(bob, urls[0])
         yield* press(one, "Log in as bob")
         const two = yield* open(bob, urls[1])
-        // The stream of the old id ends with its grace, and not before.
-        const streamEnds = two.waitForEvent("requestfinished", {
+        // The stream of the old id ends with its grace, and not before; then the window asks with the new one.
+        const asksAgain = two.waitForEvent("request", {
           predicate: (request) => request.url().endsWith("/live"),
-          timeout: 20_000
+          timeout: 30_000
         })
         yield* press(one, "Step up")
-        yield* Effect.promise(() => streamEnds)
+        yield* Effect.promise(() => asksAgain)
         yield* press(one, "+ ink")
         const count = yield* Effect.promise(() => one.locator(cartCount).innerText())
         yield* sees(two, cartCount, new RegExp(`^${count}$`))
@@ -214,6 +228,62 @@ describe.skipIf(isMissing)("with a browser", () => {
         }
         yield* Effect.promise(() => two.reload())
         yield* sees(two, "#reading", "this node's memory")
+      })
+    )
+
+    test(
+      "the health of a node is live before anybody logs in; a button leads back to its card",
+      Effect.gen(function* () {
+        const { browser, urls } = yield* World
+        const page = yield* open(yield* device(browser), urls[0])
+        yield* press(page, "Make it silent")
+        assert.strictEqual(new URL(page.url()).hash, "#node")
+        yield* sees(page, "#health", /Not in sync/)
+        yield* sees(page, "#announcer", /Not in sync/)
+        yield* press(page, "Repair it")
+        yield* sees(page, "#health", /In sync/, 20_000)
+        // What is on the page may be old: it says so.
+        yield* Effect.promise(() => page.route("**/live/node", (route) => route.abort()))
+        yield* Effect.promise(() => page.reload())
+        yield* sees(page, "#stale:not([hidden])", "may be out of date")
+        yield* Effect.promise(() => page.unroute("**/live/node"))
+        yield* Effect.promise(() => page.locator("#stale").waitFor({ state: "hidden", timeout: 10_000 }))
+      })
+    )
+
+    test(
+      "every page has a title, one heading, controls with names of their own and enough contrast, and fits a narrow phone",
+      Effect.gen(function* () {
+        const { browser, urls } = yield* World
+        const phone = yield* device(browser, { width: 360 })
+        const page = yield* open(phone, urls[0])
+        const looks = Effect.fnUntraced(function* (name: string) {
+          const { contrasts, headings, names, overflow, title } = yield* Effect.promise(() =>
+            page.evaluate<Looks>(lookScript)
+          )
+          assert.lengthOf(headings, 1, name)
+          assert.isNotEmpty(title, name)
+          assert.lengthOf(new Set(names), names.length, `${name}: ${names.join(", ")}`)
+          assert.isAtMost(overflow, 0, `${name} is wider than the phone`)
+          for (const { ratio, text } of contrasts) assert.isAtLeast(ratio, 4.5, `${name}: ${text}`)
+          assert.isNotEmpty(contrasts)
+        })
+        yield* looks("the login page")
+        yield* press(page, "Log in as carol")
+        const other = yield* open(yield* device(browser), urls[1])
+        yield* press(other, "Log in as carol")
+        yield* sees(page, "#devices", "by Node 2")
+        for (const theme of ["dark", "sepia", "light"]) {
+          yield* press(page, theme)
+          yield* looks(theme)
+        }
+        yield* Effect.promise(() => page.getByRole("button", { name: "Transfer money" }).click())
+        yield* sees(page, "h1", "More is needed")
+        yield* looks("the error page")
+        yield* press(page, "Step up")
+        yield* sees(page, "#elevated", "Elevated access")
+        yield* Effect.promise(() => page.goto(`${urls[0]}/elsewhere`))
+        yield* sees(page, "h1", "There is no such page")
       })
     )
 
