@@ -144,7 +144,9 @@ export interface Farewell {
   readonly used: ReadonlyArray<{ readonly key: string; readonly at: number }>
   /** When the database knows them to have been used last. */
   readonly stored: ReadonlyMap<string, number>
-  /** Locks that were held just before, and those of them that were still held afterwards. */
+  /** Each node held a lock just before. */
+  readonly nodes: number
+  /** The locks that were held just before, and those that were still held afterwards. */
   readonly locksBefore: ReadonlyArray<string>
   readonly locksAfter: ReadonlyArray<string>
 }

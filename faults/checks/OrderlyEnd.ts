@@ -22,6 +22,9 @@ export const check = ({ ends, farewell, settings }: History): ReadonlyArray<Viol
       const stored = farewell?.stored.get(key) ?? -Infinity
       return stored < at - accuracy ? [`the last use of session ${key} is missing: ${Math.round(at - stored)} ms`] : []
     }),
+    ...(farewell !== undefined && farewell.locksBefore.length !== farewell.nodes
+      ? [`${farewell.locksBefore.length} locks were held just before the end, by ${farewell.nodes} nodes`]
+      : []),
     ...(farewell?.locksAfter ?? []).map((lock) => `the lock ${lock} is held by a node that has ended`)
   ].map((message) => ({ guarantee: "G11", message }))
 }

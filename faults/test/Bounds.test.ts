@@ -147,7 +147,13 @@ describe("robustness", () => {
 
 describe("the orderly end", () => {
   const asked = { node: "0", how: "Asked", status: "0" } as const
-  const farewell = { used: [{ key, at: 1_000 }], stored: new Map([[key, 1_000]]), locksBefore: ["l"], locksAfter: [] }
+  const farewell = {
+    used: [{ key, at: 1_000 }],
+    stored: new Map([[key, 1_000]]),
+    nodes: 1,
+    locksBefore: ["l"],
+    locksAfter: []
+  }
 
   it("finds one that takes too long", () => {
     assert.strictEqual(OrderlyEnd.check(history([], { ends: [{ ...asked, tookMillis: 9_000 }] })).length, 1)
@@ -159,17 +165,17 @@ describe("the orderly end", () => {
     const missing = { ...farewell, stored: new Map([[key, 500]]) }
     assert.strictEqual(OrderlyEnd.check(history([], { farewell: missing })).length, 1)
     assert.strictEqual(OrderlyEnd.check(history([], { farewell: { ...farewell, locksAfter: ["l"] } })).length, 1)
+    assert.strictEqual(OrderlyEnd.check(history([], { farewell: { ...farewell, locksBefore: [] } })).length, 1)
   })
 })
 
 describe("storms", () => {
-  it("finds more statements than allowed", () => {
-    const statements = [{ node: "0", what: "a reconnect", value: 11, bound: 10 }]
-    assert.strictEqual(Storms.check(history([], { statements })).length, 1)
-    assert.deepStrictEqual(
-      Storms.check(history([], { statements: [{ node: "0", what: "", value: 10, bound: 10 }] })),
-      []
-    )
+  it("finds more statements than allowed, and none at all", () => {
+    const check = (value: number) =>
+      Storms.check(history([], { statements: [{ node: "0", what: "a reconnect", value, bound: 10 }] })).length
+    assert.strictEqual(check(11), 1)
+    assert.strictEqual(check(0), 1)
+    assert.strictEqual(check(10), 0)
   })
 })
 
