@@ -99,6 +99,23 @@ describe("Coalescer", () => {
       })
   )
 
+  it.effect("a batch that had not begun when the scope closed is waited for by nobody", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { coalescer, submit } = yield* Effect.provideService(
+        make({ concurrency: 2, minShare: 1 }),
+        Scope.Scope,
+        scope
+      )
+      yield* submit("a")
+      // Decided upon, and not begun: it lets others come along first.
+      const second = coalescer.submitUnsafe("b", () => undefined)
+      yield* Scope.close(scope, Exit.void)
+      assert.isFalse(second())
+      yield* coalescer.drained
+    })
+  )
+
   it.effect("requests of one key never share a batch and keep their order; others overtake them", () =>
     Effect.gen(function* () {
       const { batches, gate, submit } = yield* make({ keyOf: (item) => item.slice(0, 1) })

@@ -142,4 +142,25 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage.tryWrite",
       assert.strictEqual(error.outcome, "Unknown")
     })
   )
+
+  it.effect("a change whose outcome is unknown is told so, although another statement was not sent at all", () =>
+    Effect.gen(function* () {
+      const { names, storage } = yield* Fixture
+      const one = yield* created(storage)
+      const two = yield* created(storage)
+      const database = yield* DatabaseLive.make({ names, connection: { url: databaseUrl, maxConnections: 1 } })
+      const tryWrite = TryWrite.make({
+        ...database,
+        write: (operation, _, parameters) =>
+          parameters.length === 7
+            ? new SessionStoreUnavailable({ operation, reason: "Timeout", outcome: "NotApplied", detail: "not sent" })
+            : new SessionStoreUnavailable({ operation, reason: "Unreachable", outcome: "Unknown", detail: "cut" })
+      })
+      const { outcomes } = yield* tryWrite([aWrite(one), aWrite(two, { idleTimeout: hour })])
+      assert.deepStrictEqual(
+        outcomes.map((outcome) => outcome._tag === "Unavailable" && outcome.error.outcome),
+        ["NotApplied", "Unknown"]
+      )
+    })
+  )
 })

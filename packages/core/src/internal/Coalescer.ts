@@ -123,25 +123,26 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       ? options.maxBatch
       : Math.min(options.maxBatch, Math.max(options.minShare, Math.ceil((backlog.size + sent) / options.concurrency)))
 
-  const runBatches: Effect.Effect<void> = Effect.gen(function* () {
+  const sendBatches: Effect.Effect<void> = Effect.gen(function* () {
     while (backlog.isReady) {
       const batch = inTime(backlog.take(share(), weigh, options.maxWeight ?? Infinity))
       if (batch.length === 0) continue
       sent += batch.length
       yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
     }
-  }).pipe(
-    Effect.ensuring(
-      Effect.sync(() => {
-        inFlight--
-        // Somebody may have come since the last look, or the batch was cut off by a defect.
-        if (backlog.isReady && !closed) start()
-        if (inFlight === 0 && backlog.size === 0) {
-          for (const resume of idle.splice(0)) resume()
-        }
-      })
-    )
-  )
+  })
+
+  const ended = Effect.sync(() => {
+    inFlight--
+    // Somebody may have come since the last look, or the batch was cut off by a defect.
+    if (backlog.isReady && !closed) start()
+    if (inFlight === 0 && backlog.size === 0) {
+      for (const resume of idle.splice(0)) resume()
+    }
+  })
+  const runBatches = Effect.ensuring(sendBatches, ended)
+  /** Those who come at the same moment come along. */
+  const runSoon = Effect.ensuring(Effect.andThen(Effect.yieldNow, sendBatches), ended)
 
   const start = () => {
     if (inFlight >= options.concurrency) return
@@ -150,8 +151,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       run(runBatches)
     } else if (backlog.readyCount >= options.minShare) {
       inFlight++
-      // Those who come at the same moment come along.
-      run(Effect.andThen(Effect.yieldNow, runBatches))
+      run(runSoon)
     }
   }
 

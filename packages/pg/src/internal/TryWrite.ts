@@ -77,9 +77,10 @@ export const make = (database: Statements): Storage["tryWrite"] => {
           : Effect.zipWith(first, second, Math.max, { concurrent: true })
       return Effect.flatMap(sent, (now) => {
         const answered = outcomes.map((outcome) => outcome ?? { _tag: "Gone" as const })
-        const failed = answered.flatMap((outcome) => (outcome._tag === "Unavailable" ? [outcome.error] : []))
-        const [error] = failed
-        return error !== undefined && failed.length === answered.length
+        const errors = new Set(answered.map((outcome) => (outcome._tag === "Unavailable" ? outcome.error : undefined)))
+        const [error] = errors
+        // Where statements have failed in different ways, only some of them may have been applied.
+        return error !== undefined && errors.size === 1
           ? Effect.fail(error)
           : Effect.succeed({ now, outcomes: answered })
       })
