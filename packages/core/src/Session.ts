@@ -68,10 +68,16 @@ const get: {
   <A, Missing>(
     session: SessionSummary,
     attribute: SessionAttribute<A, Missing>
-  ): Effect.Effect<A, Missing | AttributeInvalid> =>
-    Effect.suspend(
-      (): Effect.Effect<A, Missing | AttributeInvalid> => summaryOf(session).read(attribute) ?? whenMissing(attribute)
+  ): Effect.Effect<A, Missing | AttributeInvalid> => {
+    const summary = summaryOf(session)
+    // A session does not change: what has been decoded, and does not end by itself, is the answer whenever it is run.
+    return (
+      summary.memo(attribute) ??
+      Effect.suspend(
+        (): Effect.Effect<A, Missing | AttributeInvalid> => summary.read(attribute) ?? whenMissing(attribute)
+      )
     )
+  }
 )
 
 const getOption: {

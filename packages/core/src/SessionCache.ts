@@ -8,7 +8,7 @@
  *   sent (`internal/FillRegistry.ts`), and never replaces a higher version.
  * - What the database has just said to be absent is remembered briefly, in a
  *   bounded memory of its own.
- * - The least recently used session goes when there are more than `cacheCapacity`.
+ * - When there are more than `cacheCapacity`, one goes that was not used lately (`internal/CacheEntries.ts`).
  *
  * Everything here is synchronous; the statements are `SessionStore`'s.
  */
@@ -18,14 +18,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
+import { touchBefore, validUntil } from "./internal/Deadlines.ts"
 import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./internal/FillRegistry.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
-import { type Presented, type Proof, prove } from "./internal/Proof.ts"
+import { type Proof, prove } from "./internal/Proof.ts"
 import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
-import { type Activity, TouchBuffer } from "./internal/TouchBuffer.ts"
+import { TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
-import { keyOfToken, type SessionKey } from "./SessionId.ts"
+import { keyOfToken, type SecretHash, type SessionKey } from "./SessionId.ts"
 import type { Notice } from "./SessionNotifier.ts"
 import type { DeleteTarget, Revalidated, SessionRow } from "./SessionStorage.ts"
 
@@ -76,14 +77,14 @@ export class Cache {
     const handle = this.entries.handle(token)
     if (handle === undefined || now >= handle.serveUntil || !this.isSynced(now)) return undefined
     this.counters.hits++
-    this.entries.promote(handle.entry)
+    handle.entry.used = true
     return handle
   }
 
   /** A live entry, whether or not the presented id was seen before. */
   live(key: SessionKey, now: number): Entry | undefined {
     const entry = this.entries.entry(key)
-    return entry !== undefined && now < entry.validUntil && this.isSynced(now) ? entry : undefined
+    return entry !== undefined && now < validUntil(entry.view, this.settings) && this.isSynced(now) ? entry : undefined
   }
 
   /** Whatever is cached for the key, servable or not. */
@@ -96,9 +97,9 @@ export class Cache {
     return this.isSynced(now) || now - view.loadedAt <= this.settings.maxStaleness
   }
 
-  /** Compares a presented id with an entry, in constant time, and remembers an accepted one. */
-  verify(entry: Entry, token: string, presented?: Presented): Proof {
-    const proof = prove(entry, token, this.clock.now(), presented)
+  /** Compares a presented id with an entry, in constant time, and remembers an accepted one. `hash`: of the id, where it is known. */
+  verify(entry: Entry, token: string, hash?: SecretHash): Proof {
+    const proof = prove(entry, token, this.clock.now(), hash)
     if (proof._tag === "Accepted") this.entries.putHandle(proof.handle)
     return proof
   }
@@ -115,7 +116,7 @@ export class Cache {
   admit(fill: Fill, row: SessionRow, time: AnswerTime, known?: SessionView): Entry {
     const previous = this.entries.entry(row.key)
     const view = new SessionView(row, this.clock, time, previous?.view ?? known)
-    const entry = this.makeEntry(view, previous?.activity ?? this.touches.activity(row.key))
+    const entry = this.makeEntry(view, previous)
     const isNewest = previous === undefined || previous.view.row.version <= row.version
     if (isNewest && this.fills.admits(fill, row.version, ownersOf(row))) this.entries.put(entry)
     return entry
@@ -128,25 +129,20 @@ export class Cache {
     this.absent.remember(fill.key, token, time.sentAt + lifetime)
   }
 
-  private makeEntry(view: SessionView, activity: Activity): Entry {
-    const validUntil = Math.min(view.deadline, view.loadedAt + this.settings.cacheMaxAge)
-    return new Entry(view, activity, validUntil, this.touchBefore(view))
-  }
-
-  /**
-   * Until when a gathered touch is early enough for the session not to be taken for idle. Later than that, and so
-   * always where the idle timeout is short, a read touches synchronously.
-   */
-  private touchBefore(view: SessionView): number {
-    return view.idleDeadline - 2 * this.settings.statementTimeout
+  private makeEntry(view: SessionView, previous: Entry | undefined): Entry {
+    const activity = previous?.activity ?? this.touches.waiting(view.row.key)
+    const writeBy = touchBefore(view, this.settings)
+    // The limit may have become shorter since the mark was queued.
+    if (activity?.queued === true && writeBy < activity.flushBy) this.touches.hasten(activity, writeBy)
+    // In whole milliseconds, which the engine keeps in the entry itself.
+    return new Entry(view, Math.floor(Math.min(validUntil(view, this.settings), writeBy)), activity)
   }
 
   /** Counts as activity; it is written later. Not for entries beyond their `serveUntil`. */
   touch(entry: Entry, now: number): void {
-    const { activity } = entry
-    activity.touchedAt = now
-    // The limit may have become shorter since the mark was queued.
-    if (!activity.queued || entry.touchBefore < activity.flushBy) this.touches.queue(activity, now, entry.touchBefore)
+    const activity = (entry.activity ??= this.touches.activity(entry.key))
+    activity.touchedAt = Math.floor(now)
+    if (!activity.queued) this.touches.queue(activity, now, touchBefore(entry.view, this.settings))
   }
 
   /**
@@ -162,11 +158,10 @@ export class Cache {
     if (!entry.cached) return entry
     const { row } = entry.view
     const view = new SessionView({ ...row, ...deadlines }, this.clock, time, entry.view, loadedAt)
-    const renewed = this.makeEntry(view, entry.activity)
+    const renewed = this.makeEntry(view, entry)
     this.entries.put(renewed)
-    for (const handle of [entry.current, entry.former]) {
-      if (handle !== undefined) this.verify(renewed, handle.token)
-    }
+    if (entry.current !== undefined) this.entries.putHandle(renewed.accept(entry.current.token, "current"))
+    if (entry.former !== undefined) this.entries.putHandle(renewed.accept(entry.former.token, "former"))
     return renewed
   }
 
@@ -269,7 +264,7 @@ export class Cache {
     }
   }
 
-  /** The cached keys, the least recently used first. */
+  /** The cached keys, in the order in which they came. */
   keys(): ReadonlyArray<SessionKey> {
     return this.entries.keys()
   }

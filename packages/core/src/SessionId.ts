@@ -122,6 +122,9 @@ export interface WithGivenId {
 /** @internal Whether a token has the shape of an id; ids made by a cast may not. */
 export const isToken = (token: string): boolean => token.length === keyLength + secretLength && idRegExp.test(token)
 
+/** @internal The id of a text that has its shape. */
+export const idOfToken = brandUnsafe
+
 /** @internal */
 export const keyOfToken = (token: string): SessionKey => token.slice(0, keyLength) as SessionKey
 

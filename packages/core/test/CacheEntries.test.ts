@@ -6,13 +6,12 @@ import * as Redacted from "effect/Redacted"
 import { CacheEntries, Entry } from "../src/internal/CacheEntries.ts"
 import { NodeClock } from "../src/internal/NodeClock.ts"
 import { SessionView } from "../src/internal/SessionView.ts"
-import { Activity } from "../src/internal/TouchBuffer.ts"
 import { generate, GroupId, hashOfToken, SessionId, UserId } from "../src/SessionId.ts"
 import type { SessionRow } from "../src/SessionStorage.ts"
 
 const clock = new NodeClock(Effect.runSync(Clock.Clock))
 
-const entryOf = (owner: Partial<Pick<SessionRow, "key" | "userId" | "groupId" | "version">> = {}) => {
+const entryOf = (owner: Partial<Pick<SessionRow, "key" | "userId" | "groupId" | "version" | "formerUntil">> = {}) => {
   const id = generate(owner.key)
   const row: SessionRow = {
     key: SessionId.key(id),
@@ -31,14 +30,14 @@ const entryOf = (owner: Partial<Pick<SessionRow, "key" | "userId" | "groupId" | 
     ...owner
   }
   const view = new SessionView(row, clock, { sentAt: 0, now: 0 }, undefined)
-  return { id, token: Redacted.value(id), entry: new Entry(view, new Activity(row.key), 1_000, 900) }
+  return { id, token: Redacted.value(id), entry: new Entry(view, 900) }
 }
 
 /** Puts an entry in, findable by its id. */
 const put = (entries: CacheEntries, owner?: Parameters<typeof entryOf>[0]) => {
   const made = entryOf(owner)
   entries.put(made.entry)
-  entries.putHandle(made.entry.accept(made.token, made.id, Infinity))
+  entries.putHandle(made.entry.accept(made.token, "current"))
   return made
 }
 
@@ -47,7 +46,10 @@ describe("CacheEntries", () => {
     const entries = new CacheEntries(10)
     const { entry, id, token } = put(entries)
     assert.strictEqual(entries.handle(token)?.entry, entry)
-    assert.strictEqual(entries.handle(token)?.session.id, id)
+    const found = entries.handle(token)?.session.id
+    assert(found !== undefined)
+    assert.strictEqual(Redacted.value(found), Redacted.value(id))
+    assert.strictEqual(entries.handle(token)?.session.id, found)
     assert.strictEqual(entries.entry(entry.key), entry)
     entries.remove(entry)
     entries.remove(entry)
@@ -61,7 +63,7 @@ describe("CacheEntries", () => {
     const entries = new CacheEntries(10)
     const before = put(entries)
     const former = generate(before.entry.key)
-    entries.putHandle(before.entry.accept(Redacted.value(former), former, 500))
+    entries.putHandle(before.entry.accept(Redacted.value(former), "former"))
     const after = put(entries, { key: before.entry.key, version: 2n })
     assert.isUndefined(entries.handle(before.token))
     assert.isUndefined(entries.handle(Redacted.value(former)))
@@ -72,49 +74,85 @@ describe("CacheEntries", () => {
 
   it("an entry that is not in the cache cannot be made findable", () => {
     const entries = new CacheEntries(10)
-    const { entry, id, token } = put(entries)
+    const { entry, token } = put(entries)
     entries.remove(entry)
-    entries.putHandle(entry.accept(token, id, Infinity))
+    entries.putHandle(entry.accept(token, "current"))
     assert.isUndefined(entries.handle(token))
   })
 
   it("a former id is served until its own end, which may be earlier than the session's", () => {
-    const { entry, id, token } = entryOf()
-    assert.strictEqual(entry.accept(token, id, 500).serveUntil, 500)
-    assert.strictEqual(entry.accept(token, id, Infinity).serveUntil, 900)
+    const { entry, token } = entryOf({ formerUntil: 500 })
+    assert.strictEqual(entry.accept(token, "former").serveUntil, 500)
+    assert.strictEqual(entry.accept(token, "current").serveUntil, 900)
   })
 
   it("the answers to a hit are made once", () => {
-    const { entry, id, token } = entryOf()
-    const handle = entry.accept(token, id, Infinity)
+    const { entry, token } = entryOf()
+    const handle = entry.accept(token, "current")
     assert.strictEqual(handle.found, handle.found)
     assert.deepStrictEqual(Effect.runSync(handle.found), Option.some(handle.session))
     assert.strictEqual(Effect.runSync(handle.exit), handle.session)
   })
 
-  it("the least recently used one goes first", () => {
+  it("the first goes that was not used since the last one had to go", () => {
     const entries = new CacheEntries(3)
     const [a, b, c] = [put(entries), put(entries), put(entries)]
-    assert.deepStrictEqual(
-      entries.keys(),
-      [a, b, c].map(({ entry }) => entry.key)
-    )
-    entries.promote(a.entry)
-    entries.promote(c.entry)
-    entries.promote(c.entry)
-    assert.deepStrictEqual(
-      entries.keys(),
-      [b, a, c].map(({ entry }) => entry.key)
-    )
+    const keys = (...of: ReadonlyArray<typeof a>) => of.map(({ entry }) => entry.key)
+    assert.deepStrictEqual(entries.keys(), keys(a, b, c))
+    a.entry.used = true
+    c.entry.used = true
     const d = put(entries)
-    assert.strictEqual(entries.evicted, 1)
     assert.isUndefined(entries.handle(b.token))
-    assert.deepStrictEqual(
-      entries.keys(),
-      [a, c, d].map(({ entry }) => entry.key)
+    assert.deepStrictEqual(entries.keys(), keys(a, c, d))
+    // The hand goes on from where it was: c was used, d was not.
+    const e = put(entries)
+    assert.deepStrictEqual(entries.keys(), keys(a, c, e))
+    // And a was not used since it came by.
+    const f = put(entries)
+    assert.deepStrictEqual(entries.keys(), keys(a, c, f))
+    const g = put(entries)
+    assert.deepStrictEqual(entries.keys(), keys(a, c, g), "what comes after the hand is looked at first")
+    assert.strictEqual(entries.evicted, 4)
+  })
+
+  it("sessions that are looked at once do not drive out those that are used again", () => {
+    const entries = new CacheEntries(100)
+    const regulars = Array.from({ length: 50 }, () => put(entries))
+    for (const { entry } of regulars) entry.used = true
+    for (let visit = 0; visit < 2_000; visit++) {
+      put(entries)
+      // Each of them is used once in 200 visits: in a list by the order of use it would always be gone before.
+      const regular = regulars[Math.floor(visit / 4) % 50]
+      if (visit % 4 === 0 && regular !== undefined && entries.handle(regular.token) !== undefined)
+        regular.entry.used = true
+    }
+    assert.lengthOf(
+      regulars.filter(({ token }) => entries.handle(token) !== undefined),
+      50
     )
-    entries.promote(b.entry)
-    assert.strictEqual(entries.size, 3, "what is gone cannot be promoted")
+    assert.strictEqual(entries.size, 100)
+  })
+
+  it("no search for the one that goes takes long, though all are in use", () => {
+    const entries = new CacheEntries(10_000)
+    const all = Array.from({ length: 10_000 }, () => put(entries).entry)
+    for (const entry of all) entry.used = true
+    put(entries)
+    assert.strictEqual(entries.evicted, 1)
+    assert.isAtMost(all.filter((entry) => !entry.used).length, 128)
+  })
+
+  it("what takes the place of an entry has its place and its mark", () => {
+    const entries = new CacheEntries(2)
+    const [a, b] = [put(entries), put(entries)]
+    a.entry.used = true
+    const renewed = put(entries, { key: a.entry.key, version: 2n })
+    assert.deepStrictEqual(entries.keys(), [a.entry.key, b.entry.key])
+    put(entries)
+    assert.strictEqual(entries.entry(a.entry.key), renewed.entry)
+    assert.isUndefined(entries.entry(b.entry.key))
+    assert.isFalse(renewed.entry.used, "and has used it up")
+    assert.isTrue(a.entry.used)
   })
 
   it("holds one where there is room for one", () => {

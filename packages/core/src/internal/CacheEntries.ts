@@ -1,35 +1,42 @@
 /**
- * The data structure behind the cache: a bounded LRU of sessions, found by the
+ * The data structure behind the cache: a bounded number of sessions, found by the
  * presented id in one map lookup, and by key, user or group when they have to be
  * dropped. It knows no rules of coherence.
+ *
+ * What goes when there is no more room is decided by SIEVE (Zhang et al., NSDI 2024): sessions stand in the order in which they came,
+ * a use only marks one, and a hand that goes round takes the first that was not used since it came by last. A use so writes one
+ * field, where a list by the order of use has to write six in three sessions; and sessions that are looked at only once, as a crawler's
+ * are, go before those that are used again.
  */
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Session } from "../Session.ts"
-import type { SecretHash, SessionId, SessionKey } from "../SessionId.ts"
+import type { SessionKey } from "../SessionId.ts"
 import { SessionImpl, type SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
 
 /** An id that was verified against an entry: a hit by it hashes nothing. */
 export class Handle {
-  readonly token: string
   readonly entry: Entry
   readonly session: SessionImpl
   /** The answer to a hit, made once. */
   readonly exit: Exit.Exit<Session>
   private option: Exit.Exit<Option.Option<Session>> | undefined = undefined
-  /** Until when the id is accepted, on this node's clock: a former id ends with its grace. */
-  readonly acceptedUntil: number
-  /** Until when a hit may be answered without asking anybody. */
-  readonly serveUntil: number
 
-  constructor(token: string, id: SessionId, entry: Entry, acceptedUntil: number, proof: SecretHash | undefined) {
-    this.token = token
+  constructor(entry: Entry, session: SessionImpl) {
     this.entry = entry
-    this.session = new SessionImpl(entry.view, id, undefined, undefined, proof)
-    this.exit = Exit.succeed(this.session)
-    this.acceptedUntil = acceptedUntil
-    this.serveUntil = Math.min(acceptedUntil, entry.serveUntil)
+    this.session = session
+    this.exit = Exit.succeed(session)
+  }
+
+  get token(): string {
+    return this.session.token
+  }
+
+  /** Until when a hit may be answered without asking anybody: a former id ends with its grace. */
+  get serveUntil(): number {
+    const { entry } = this
+    return this === entry.former ? Math.min(entry.serveUntil, entry.view.formerDeadline) : entry.serveUntil
   }
 
   /** The answer to a hit of somebody who asks for an option, made once. */
@@ -41,48 +48,47 @@ export class Handle {
 /** One cached session. */
 export class Entry {
   readonly view: SessionView
-  /** Until when the entry is known to be alive: no other node can make that earlier without a notice. */
-  readonly validUntil: number
-  /** Until when a gathered use must have been written. */
-  readonly touchBefore: number
-  /** Until when a hit that counts as activity needs no confirmation from the database. */
+  /** Until when a hit that counts as activity needs no confirmation from the database, on this node's clock. */
   readonly serveUntil: number
   current: Handle | undefined = undefined
   former: Handle | undefined = undefined
-  newer: Entry | undefined = undefined
-  older: Entry | undefined = undefined
-  readonly activity: Activity
+  /** Its last use on this node, once there was one. */
+  activity: Activity | undefined
+  /** Whether it was used since the hand came by. */
+  used = false
   cached = false
 
-  constructor(view: SessionView, activity: Activity, validUntil: number, touchBefore: number) {
+  constructor(view: SessionView, serveUntil: number, activity?: Activity) {
     this.view = view
+    this.serveUntil = serveUntil
     this.activity = activity
-    this.validUntil = validUntil
-    this.touchBefore = touchBefore
-    this.serveUntil = Math.min(validUntil, touchBefore)
   }
 
   get key(): SessionKey {
     return this.view.row.key
   }
 
-  /** Registers a verified id. */
-  accept(token: string, id: SessionId, acceptedUntil: number, proof?: SecretHash): Handle {
-    const handle = new Handle(token, id, this, acceptedUntil, proof)
-    if (acceptedUntil === Infinity) this.current = handle
-    else this.former = handle
+  /** Registers a verified id: the session's present one, or the one that its last rotation replaced. */
+  accept(token: string, as: "current" | "former"): Handle {
+    const { formerHash, secretHash } = this.view.row
+    const hash = as === "current" ? secretHash : formerHash
+    const handle = new Handle(this, new SessionImpl(this.view, token, hash))
+    this[as] = handle
     return handle
   }
 }
 
+/** How many used sessions in a row are spared: no search for the one that goes may take long. */
+const maxSpared = 128
+
 export class CacheEntries {
   private readonly capacity: number
   private readonly byToken = new Map<string, Handle>()
+  /** In the order in which they came. */
   private readonly byKey = new Map<SessionKey, Entry>()
   private readonly byUser = new Map<string, Entry | Set<Entry>>()
   private readonly byGroup = new Map<string, Entry | Set<Entry>>()
-  private newest: Entry | undefined = undefined
-  private oldest: Entry | undefined = undefined
+  private hand = this.byKey.values()
   private evictions = 0
 
   constructor(capacity: number) {
@@ -97,19 +103,19 @@ export class CacheEntries {
     return this.byKey.get(key)
   }
 
-  /** Inserts an entry in place of the one its key may have; the least recently used one goes if there are too many. */
+  /** Inserts an entry, in the place and with the mark of the one its key may have; another one goes if there is no room. */
   put(entry: Entry): void {
     const replaced = this.byKey.get(entry.key)
-    if (replaced !== undefined) this.remove(replaced)
+    if (replaced !== undefined) {
+      entry.used = replaced.used
+      this.unlink(replaced)
+    } else if (this.byKey.size >= this.capacity) {
+      this.evict()
+    }
     entry.cached = true
     this.byKey.set(entry.key, entry)
     index(this.byUser, entry.view.row.userId, entry)
     index(this.byGroup, entry.view.row.groupId, entry)
-    this.link(entry)
-    if (this.byKey.size > this.capacity && this.oldest !== undefined) {
-      this.evictions++
-      this.remove(this.oldest)
-    }
   }
 
   /** Makes a verified id of a cached entry findable. */
@@ -119,20 +125,8 @@ export class CacheEntries {
 
   remove(entry: Entry): void {
     if (!entry.cached) return
-    entry.cached = false
+    this.unlink(entry)
     this.byKey.delete(entry.key)
-    if (entry.current !== undefined) this.byToken.delete(entry.current.token)
-    if (entry.former !== undefined) this.byToken.delete(entry.former.token)
-    unindex(this.byUser, entry.view.row.userId, entry)
-    unindex(this.byGroup, entry.view.row.groupId, entry)
-    this.unlink(entry)
-  }
-
-  /** Marks an entry as the most recently used. */
-  promote(entry: Entry): void {
-    if (entry === this.newest || !entry.cached) return
-    this.unlink(entry)
-    this.link(entry)
   }
 
   ofUser(userId: string): ReadonlyArray<Entry> {
@@ -143,11 +137,9 @@ export class CacheEntries {
     return entriesIn(this.byGroup, groupId)
   }
 
-  /** All keys, the least recently used first. */
+  /** All keys, in the order in which they came. */
   keys(): ReadonlyArray<SessionKey> {
-    const keys: Array<SessionKey> = []
-    for (let entry = this.oldest; entry !== undefined; entry = entry.newer) keys.push(entry.key)
-    return keys
+    return [...this.byKey.keys()]
   }
 
   clear(): void {
@@ -156,8 +148,6 @@ export class CacheEntries {
     this.byKey.clear()
     this.byUser.clear()
     this.byGroup.clear()
-    this.newest = undefined
-    this.oldest = undefined
   }
 
   get size(): number {
@@ -169,21 +159,28 @@ export class CacheEntries {
     return this.evictions
   }
 
-  private link(entry: Entry): void {
-    entry.older = this.newest
-    entry.newer = undefined
-    if (this.newest !== undefined) this.newest.newer = entry
-    this.newest = entry
-    this.oldest ??= entry
+  private evict(): void {
+    for (let spared = 0; ; spared++) {
+      const { done, value: entry } = this.hand.next()
+      if (done === true) {
+        this.hand = this.byKey.values()
+      } else if (entry.used && spared < maxSpared) {
+        entry.used = false
+      } else {
+        this.evictions++
+        this.remove(entry)
+        return
+      }
+    }
   }
 
+  /** Takes an entry out of everything but its place. */
   private unlink(entry: Entry): void {
-    if (entry.newer === undefined) this.newest = entry.older
-    else entry.newer.older = entry.older
-    if (entry.older === undefined) this.oldest = entry.newer
-    else entry.older.newer = entry.newer
-    entry.newer = undefined
-    entry.older = undefined
+    entry.cached = false
+    if (entry.current !== undefined) this.byToken.delete(entry.current.token)
+    if (entry.former !== undefined) this.byToken.delete(entry.former.token)
+    unindex(this.byUser, entry.view.row.userId, entry)
+    unindex(this.byGroup, entry.view.row.groupId, entry)
   }
 }
 

@@ -2,8 +2,7 @@
  * Whether a presented id belongs to a session: compares the hash of its secret,
  * in constant time, with the session's current and former one.
  */
-import * as Option from "effect/Option"
-import { hashesEqual, hashOfToken, type SecretHash, SessionId } from "../SessionId.ts"
+import { hashesEqual, hashOfToken, isToken, type SecretHash } from "../SessionId.ts"
 import type { Entry, Handle } from "./CacheEntries.ts"
 
 /** What a presented id is to a session. */
@@ -13,37 +12,18 @@ export type Proof =
   | { readonly _tag: "Reused" }
   | { readonly _tag: "Refused" }
 
-/** An id whose secret has been hashed already. */
-export interface Presented {
-  readonly id: SessionId
-  readonly proof: SecretHash
-}
-
 const refused: Proof = { _tag: "Refused" }
 const reused: Proof = { _tag: "Reused" }
 
-/** Hashes the id, unless it was verified before; an accepted one is remembered by the entry. */
-export const prove = (entry: Entry, token: string, now: number, presented?: Presented): Proof => {
-  for (const known of [entry.current, entry.former]) {
-    if (known !== undefined && known.token === token && now < known.acceptedUntil) {
-      return { _tag: "Accepted", handle: known }
-    }
-  }
-  const { row } = entry.view
-  const hash = presented?.proof ?? hashOfToken(token)
-  if (hashesEqual(hash, row.secretHash)) return accept(entry, token, Infinity, hash, presented)
-  if (row.formerHash === undefined || !hashesEqual(hash, row.formerHash)) return refused
-  const until = row.formerUntil === undefined ? -Infinity : entry.view.localTime(row.formerUntil)
-  return now < until ? accept(entry, token, until, hash, presented) : reused
-}
-
-const accept = (
-  entry: Entry,
-  token: string,
-  until: number,
-  proof: SecretHash,
-  presented: Presented | undefined
-): Proof => {
-  const id = presented?.id ?? Option.getOrUndefined(SessionId.fromString(token))
-  return id === undefined ? refused : { _tag: "Accepted", handle: entry.accept(token, id, until, proof) }
+/** Hashes the id, unless it was verified before or `proof` is its hash; an accepted one is remembered by the entry. */
+export const prove = (entry: Entry, token: string, now: number, proof?: SecretHash): Proof => {
+  const { current, former, view } = entry
+  if (current?.token === token) return { _tag: "Accepted", handle: current }
+  if (former?.token === token && now < view.formerDeadline) return { _tag: "Accepted", handle: former }
+  if (!isToken(token)) return refused
+  const { formerHash, secretHash } = view.row
+  const hash = proof ?? hashOfToken(token)
+  if (hashesEqual(hash, secretHash)) return { _tag: "Accepted", handle: entry.accept(token, "current") }
+  if (formerHash === undefined || !hashesEqual(hash, formerHash)) return refused
+  return now < view.formerDeadline ? { _tag: "Accepted", handle: entry.accept(token, "former") } : reused
 }

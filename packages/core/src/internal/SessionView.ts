@@ -10,13 +10,13 @@ import * as Exit from "effect/Exit"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Pipeable from "effect/Pipeable"
-import * as Redacted from "effect/Redacted"
 import type { Session, SessionSummary } from "../Session.ts"
-import { type AttributeValue, decode, type SessionAttribute } from "../SessionAttribute.ts"
+import type { AttributeValue, SessionAttribute } from "../SessionAttribute.ts"
 import type { AttributeInvalid } from "../SessionError.ts"
 import {
   type GroupId,
   hashOfToken,
+  idOfToken,
   keyPrefix,
   type SecretHash,
   type SessionId,
@@ -24,6 +24,7 @@ import {
   type UserId
 } from "../SessionId.ts"
 import type { SessionRow, StoredAttribute } from "../SessionStorage.ts"
+import { type AttributeSlot, AttributeTable } from "./AttributeTable.ts"
 import type { NodeClock } from "./NodeClock.ts"
 
 /** When a statement's answer was asked for, on this node's clock, and what the database's clock said. */
@@ -34,39 +35,19 @@ export interface AnswerTime {
   readonly now: number
 }
 
-/** A stored attribute, and its value once somebody has decoded it. */
-class AttributeSlot {
-  readonly stored: StoredAttribute
-  private decodedBy: SessionAttribute<never, unknown> | undefined = undefined
-  private decoded: Exit.Exit<unknown, AttributeInvalid> | undefined = undefined
-
-  constructor(stored: StoredAttribute) {
-    this.stored = stored
-  }
-
-  read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> {
-    // The memo is only handed out to the definition that made it.
-    if (this.decodedBy === (attribute as unknown) && this.decoded !== undefined) {
-      return this.decoded as Exit.Exit<A, AttributeInvalid>
-    }
-    const { exit, shareable } = decode(attribute, this.stored.value)
-    if (shareable) {
-      this.decodedBy = attribute as never
-      this.decoded = exit
-    }
-    return exit
-  }
+/** A row whose attributes take little memory, and are decoded once. */
+export interface CachedRow extends SessionRow {
+  readonly attributes: AttributeTable
 }
 
 /** One version of a session, as this node sees it. */
 export class SessionView {
-  readonly row: SessionRow
+  readonly row: CachedRow
   readonly clock: NodeClock
   /** When the database was asked whether this is the current version, on this node's clock. */
   readonly loadedAt: number
   /** Add it to a point on the database's clock to get one on this node's. */
   readonly offset: number
-  private readonly slots: ReadonlyMap<string, AttributeSlot>
 
   /** Attributes whose version did not change keep what `previous` has decoded. */
   constructor(
@@ -76,16 +57,10 @@ export class SessionView {
     previous: SessionView | undefined,
     loadedAt = time.sentAt
   ) {
-    this.row = row
+    this.row = { ...row, attributes: AttributeTable.from(row, previous?.row.attributes) }
     this.clock = clock
     this.loadedAt = loadedAt
     this.offset = time.sentAt - time.now
-    const slots = new Map<string, AttributeSlot>()
-    for (const [name, stored] of row.attributes) {
-      const known = previous?.slots.get(name)
-      slots.set(name, known !== undefined && isSame(known.stored, stored) ? known : new AttributeSlot(stored))
-    }
-    this.slots = slots
   }
 
   /** A point on the database's clock, on this node's; never later than it really is, because the answer took time. */
@@ -99,6 +74,12 @@ export class SessionView {
     return idleTimeout === undefined ? Infinity : this.localTime(lastAccessedAt + idleTimeout)
   }
 
+  /** Until when the secret that the last rotation replaced is accepted, on this node's clock. */
+  get formerDeadline(): number {
+    const { formerUntil } = this.row
+    return formerUntil === undefined ? -Infinity : this.localTime(formerUntil)
+  }
+
   /** When the session ends unless it is used, on this node's clock. */
   get deadline(): number {
     return Math.min(this.localTime(this.row.expiresAt), this.idleDeadline)
@@ -106,27 +87,30 @@ export class SessionView {
 
   /** The attribute, unless it is absent or expired. */
   stored(name: string): StoredAttribute | undefined {
-    return this.liveSlot(name)?.stored
+    return this.liveSlot(name)
   }
 
   read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
     return this.liveSlot(attribute.name)?.read(attribute)
   }
 
+  /** The same, if it is known already and whenever one looks: decoded before, and without an end of its own. */
+  memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    const slot = this.row.attributes.get(attribute.name)
+    return slot === undefined || slot.expiresAt !== undefined ? undefined : slot.memo(attribute)
+  }
+
   get attributeNames(): ReadonlyArray<string> {
-    return [...this.slots.keys()].filter((name) => this.liveSlot(name) !== undefined).sort()
+    return [...this.row.attributes.keys()].filter((name) => this.liveSlot(name) !== undefined).sort()
   }
 
   private liveSlot(name: string): AttributeSlot | undefined {
-    const slot = this.slots.get(name)
+    const slot = this.row.attributes.get(name)
     if (slot === undefined) return undefined
-    const { expiresAt } = slot.stored
+    const { expiresAt } = slot
     return expiresAt !== undefined && this.clock.now() >= this.localTime(expiresAt) ? undefined : slot
   }
 }
-
-const isSame = (left: StoredAttribute, right: StoredAttribute): boolean =>
-  left.version === right.version && left.value === right.value && left.expiresAt === right.expiresAt
 
 /** A recorded change of one attribute. */
 export type AttributeChange =
@@ -143,10 +127,7 @@ export interface SettingChanges {
 const noChanges: ReadonlyMap<string, AttributeChange> = new Map()
 const noSettings: SettingChanges = {}
 
-const SummaryTypeId = "~effect-pg-session/Session"
-
 export class SummaryImpl extends Pipeable.Class implements SessionSummary {
-  readonly [SummaryTypeId] = SummaryTypeId
   readonly view: SessionView
 
   constructor(view: SessionView) {
@@ -189,6 +170,10 @@ export class SummaryImpl extends Pipeable.Class implements SessionSummary {
   read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
     return this.view.read(attribute)
   }
+  /** What {@link read} answers, if it needs no decoding and never changes. */
+  memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    return this.view.memo(attribute)
+  }
   override toString(): string {
     return `Session(${keyPrefix(this.key)}, version ${this.version}, attributes: ${
       this.attributeNames.join(", ") || "none"
@@ -208,14 +193,17 @@ export class SummaryImpl extends Pipeable.Class implements SessionSummary {
 }
 
 export class SessionImpl extends SummaryImpl implements Session {
-  readonly id: SessionId
+  // Private to the engine, too, so that nothing which walks over an object's properties finds the secret.
+  readonly #token: string
+  #id: SessionId | undefined
   private hashed: SecretHash | undefined
   readonly changes: ReadonlyMap<string, AttributeChange>
   readonly settings: SettingChanges
 
-  constructor(view: SessionView, id: SessionId, changes = noChanges, settings = noSettings, hashed?: SecretHash) {
+  constructor(view: SessionView, token: string, hashed?: SecretHash, changes = noChanges, settings = noSettings) {
     super(view)
-    this.id = id
+    this.#token = token
+    this.#id = undefined
     this.hashed = hashed
     this.changes = changes
     this.settings = settings
@@ -228,9 +216,18 @@ export class SessionImpl extends SummaryImpl implements Session {
     )
   }
 
+  get token(): string {
+    return this.#token
+  }
+
+  // Made when it is asked for: of most sessions in memory nobody asks, and a redacted value takes a hundred bytes.
+  get id(): SessionId {
+    return (this.#id ??= idOfToken(this.#token))
+  }
+
   /** What proves the session to a database; hashed once. */
   get proof(): SecretHash {
-    return (this.hashed ??= hashOfToken(Redacted.value(this.id)))
+    return (this.hashed ??= hashOfToken(this.#token))
   }
 
   get hasChanges(): boolean {
@@ -238,11 +235,11 @@ export class SessionImpl extends SummaryImpl implements Session {
   }
 
   withChange(name: string, change: AttributeChange): SessionImpl {
-    return new SessionImpl(this.view, this.id, new Map(this.changes).set(name, change), this.settings, this.hashed)
+    return new SessionImpl(this.view, this.#token, this.hashed, new Map(this.changes).set(name, change), this.settings)
   }
 
   withSettings(settings: SettingChanges): SessionImpl {
-    return new SessionImpl(this.view, this.id, this.changes, { ...this.settings, ...settings }, this.hashed)
+    return new SessionImpl(this.view, this.#token, this.hashed, this.changes, { ...this.settings, ...settings })
   }
 
   override get attributeNames(): ReadonlyArray<string> {
@@ -259,6 +256,10 @@ export class SessionImpl extends SummaryImpl implements Session {
     if (change === undefined) return this.view.read(attribute)
     // Recorded with `Session.set`, which demands the attribute's type.
     return change._tag === "Set" ? Exit.succeed(change.value as A) : undefined
+  }
+
+  override memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
+    return this.changes.has(attribute.name) ? undefined : this.view.memo(attribute)
   }
 }
 

@@ -8,7 +8,7 @@ import type { SessionKey } from "../SessionId.ts"
 /** The last use of one session on this node. */
 export class Activity {
   readonly key: SessionKey
-  /** {@link NodeClock} at the last use. */
+  /** {@link NodeClock} at the last use, in whole milliseconds: the engine keeps those in the object itself. */
   touchedAt = 0
   queued = false
   /** When it must have been sent, on this node's clock. */
@@ -33,9 +33,19 @@ export class TouchBuffer {
     this.capacity = capacity
   }
 
+  /** The mark of a session that has one waiting. */
+  waiting(key: SessionKey): Activity | undefined {
+    return this.queued.get(key)
+  }
+
   /** The mark of a session that has one waiting, or a fresh one. */
   activity(key: SessionKey): Activity {
     return this.queued.get(key) ?? new Activity(key)
+  }
+
+  /** A mark that waits must be written earlier than it was queued for. */
+  hasten(activity: Activity, flushBy: number): void {
+    this.enqueue(activity, flushBy)
   }
 
   /**

@@ -173,7 +173,7 @@ describe("a reconnect", () => {
     })
   )
 
-  it.effect("keeps the order of use: what goes first afterwards is what was used least recently before", () =>
+  it.effect("keeps who was used: what goes first afterwards is what would have gone first before", () =>
     Effect.gen(function* () {
       const cluster = yield* makeCluster({ cacheCapacity: 3 })
       const a = yield* cluster.node("a")

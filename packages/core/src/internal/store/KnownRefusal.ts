@@ -2,7 +2,6 @@
  * Changes that need no statement to be refused, because what is in memory is proof enough.
  */
 import * as Exit from "effect/Exit"
-import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import { AttributeVersionMismatch, type Fenced, VersionMismatch, type WriteError } from "../../SessionError.ts"
@@ -28,7 +27,7 @@ export const refuseKnown = (
 ): Exit.Exit<Session, UpdateFailure> | undefined => {
   const entry = cache.live(request.key, cache.clock.now())
   if (entry === undefined || entry.view.row.version <= request.baseVersion) return undefined
-  const proof = cache.verify(entry, Redacted.value(session.id))
+  const proof = cache.verify(entry, session.token, session.proof)
   if (proof._tag !== "Accepted") return undefined
   const current = proof.handle.session
   if (request.expectedVersion !== undefined) {

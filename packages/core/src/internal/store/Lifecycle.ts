@@ -123,7 +123,18 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
               operations.publish({ _tag: "Created", key, userId })
               // Somebody may have looked for a given id before there was anything.
               if (options?.[givenId] !== undefined) cache.acknowledge(key, outcome.row.version)
-              return Effect.succeed(takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, { id, proof }))
+              return Effect.succeed(
+                takeIn(
+                  cache,
+                  fill,
+                  outcome.row,
+                  { sentAt, now: outcome.now },
+                  {
+                    token: Redacted.value(id),
+                    proof
+                  }
+                )
+              )
             }
           )
         })
@@ -183,7 +194,16 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
                   evict(outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
                   return Effect.succeed(
-                    takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, { id: renewed, proof })
+                    takeIn(
+                      cache,
+                      fill,
+                      outcome.row,
+                      { sentAt, now: outcome.now },
+                      {
+                        token: Redacted.value(renewed),
+                        proof
+                      }
+                    )
                   )
                 }
               }

@@ -5,7 +5,6 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
@@ -18,6 +17,7 @@ import * as Coalescer from "../Coalescer.ts"
 import type { SessionLoader } from "../SessionLoader.ts"
 import { confirm } from "../TouchFlush.ts"
 import type { Operations } from "./Operations.ts"
+import { Read } from "./Read.ts"
 
 /** An answer that is older than `maxStaleness` when it arrives, or was overtaken by an ending, is asked for again, this often. */
 const staleAnswerRetries = 3
@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(function* (
       handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
     )
 
-  /** The path that matters: one suspension, two map lookups, no allocation. */
+  /** The path that matters: two map lookups, and no allocation. */
   const hit = (token: string): Handle | undefined => {
     const now = clock.now()
     if (cache.touches.isFull) return undefined
@@ -138,31 +138,33 @@ export const make = Effect.fnUntraced(function* (
     return handle
   }
 
-  const get: Reads["get"] = (id, options) =>
-    Effect.suspend((): Effect.Effect<Session, ReadError> => {
-      const token = Redacted.value(id)
-      if (options === undefined && operations.isOpen()) {
-        const handle = hit(token)
-        if (handle !== undefined) return handle.exit
-      }
-      return Effect.flatMap(
-        read(token, options),
-        (handle) =>
-          handle?.exit ?? Exit.fail(new SessionNotFound({ key: isToken(token) ? keyOfToken(token) : undefined }))
-      )
-    })
+  const performGet = (token: string, options: FindOptions | undefined): Effect.Effect<Session, ReadError> => {
+    if (options === undefined && operations.isOpen()) {
+      const handle = hit(token)
+      if (handle !== undefined) return handle.exit
+    }
+    return Effect.flatMap(
+      read(token, options),
+      (handle) =>
+        handle?.exit ?? Exit.fail(new SessionNotFound({ key: isToken(token) ? keyOfToken(token) : undefined }))
+    )
+  }
 
-  const find: Reads["find"] = (id, options) =>
-    Effect.suspend(() => {
-      const token = Redacted.value(id)
-      if (options === undefined && operations.isOpen()) {
-        const handle = hit(token)
-        if (handle !== undefined) return handle.found
-      }
-      return Effect.flatMap(read(token, options), (handle) => handle?.found ?? none)
-    })
+  const performFind = (
+    token: string,
+    options: FindOptions | undefined
+  ): Effect.Effect<Option.Option<Session>, SessionStoreUnavailable> => {
+    if (options === undefined && operations.isOpen()) {
+      const handle = hit(token)
+      if (handle !== undefined) return handle.found
+    }
+    return Effect.flatMap(read(token, options), (handle) => handle?.found ?? none)
+  }
 
-  const reads: Reads = { get, find }
+  const reads: Reads = {
+    get: (id, options) => new Read(performGet, id, options),
+    find: (id, options) => new Read(performFind, id, options)
+  }
   return reads
 })
 

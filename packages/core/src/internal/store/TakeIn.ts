@@ -1,13 +1,18 @@
 /**
  * Takes in what a write of this node has answered: the row as it now stands.
  */
-import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
+import type { SecretHash } from "../../SessionId.ts"
 import type { SessionRow } from "../../SessionStorage.ts"
 import type { Fill } from "../FillRegistry.ts"
-import type { Presented } from "../Proof.ts"
 import { type AnswerTime, SessionImpl, type SessionView } from "../SessionView.ts"
+
+/** An id whose secret has been hashed already. */
+export interface Presented {
+  readonly token: string
+  readonly proof: SecretHash
+}
 
 /**
  * The session with this id as the row says, cached where that is allowed. Attributes that did not change keep what
@@ -23,8 +28,8 @@ export const takeIn = (
 ): Session => {
   const entry = cache.admit(fill, row, time, known)
   cache.acknowledge(row.key, row.version)
-  const proof = cache.verify(entry, Redacted.value(presented.id), presented)
+  const proof = cache.verify(entry, presented.token, presented.proof)
   return proof._tag === "Accepted"
     ? proof.handle.session
-    : new SessionImpl(entry.view, presented.id, undefined, undefined, presented.proof)
+    : new SessionImpl(entry.view, presented.token, presented.proof)
 }

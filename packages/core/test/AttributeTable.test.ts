@@ -1,0 +1,112 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import { AttributeTable } from "../src/internal/AttributeTable.ts"
+import * as SessionAttribute from "../src/SessionAttribute.ts"
+import type { StoredAttribute } from "../src/SessionRow.ts"
+
+const stored = (value: string, version = 1n, expiresAt?: number): StoredAttribute => ({ value, version, expiresAt })
+
+const table = (attributes: ReadonlyMap<string, StoredAttribute>, previous?: AttributeTable, version = 1n) =>
+  AttributeTable.from({ attributes, version }, previous)
+
+const many = (count: number) =>
+  new Map(Array.from({ length: count }, (_, n) => [`name ${n}`, stored(JSON.stringify(n), BigInt(n))]))
+
+const Text = SessionAttribute.SessionAttribute.make("a", Schema.String)
+const Items = SessionAttribute.SessionAttribute.make("a", Schema.Array(Schema.Finite))
+
+describe("AttributeTable", () => {
+  it.each([0, 1, 2, 8, 9, 32, 33, 500])("is a map of %i attributes, in their order", (count) => {
+    const attributes = many(count)
+    const made = table(attributes)
+    const plain = (each: StoredAttribute | undefined) => each && stored(each.value, each.version, each.expiresAt)
+    assert.strictEqual(made.size, count)
+    assert.deepStrictEqual([...made.keys()], [...attributes.keys()])
+    assert.deepStrictEqual(
+      Array.from(made, ([name, each]) => [name, plain(each)]),
+      [...attributes]
+    )
+    assert.deepStrictEqual([...made.values()].map(plain), [...attributes.values()])
+    const seen: Array<[string, StoredAttribute | undefined]> = []
+    made.forEach((each, name, map) => {
+      assert.strictEqual(map, made)
+      seen.push([name, plain(each)])
+    })
+    assert.deepStrictEqual(seen, [...attributes])
+    for (const [name, each] of attributes) {
+      assert.isTrue(made.has(name))
+      assert.deepStrictEqual(plain(made.get(name)), each)
+    }
+    assert.isFalse(made.has("another"))
+    assert.isUndefined(made.get("another"))
+  })
+
+  it("names that are those of an object's properties are only names", () => {
+    const names = ["__proto__", "constructor", "length", "0", "-1"]
+    const made = table(new Map(names.map((name) => [name, stored(JSON.stringify(name))])))
+    for (const name of names) assert.strictEqual(made.get(name)?.value, JSON.stringify(name))
+    for (const name of ["toString", "1", "indexOf"]) assert.isUndefined(made.get(name))
+  })
+
+  it("what is the same in the one before keeps what was decoded, by whoever reads it", () => {
+    const first = table(
+      new Map([
+        ["a", stored('"x"')],
+        ["b", stored("1")]
+      ])
+    )
+    const decoded = first.get("a")?.read(Text)
+    assert.deepStrictEqual(decoded, Exit.succeed("x"))
+    const second = table(
+      new Map([
+        ["c", stored("2", 2n)],
+        ["a", stored('"x"')]
+      ]),
+      first,
+      2n
+    )
+    assert.strictEqual(second.get("a")?.memo(Text), decoded)
+    for (const other of [stored('"y"'), stored('"x"', 2n), stored('"x"', 1n, 5)]) {
+      assert.isUndefined(
+        table(new Map([["a", other]]), first, 2n)
+          .get("a")
+          ?.memo(Text)
+      )
+    }
+  })
+
+  it("what one definition has decoded no other one is given", () => {
+    const slot = table(new Map([["a", stored("[1]")]])).get("a")
+    assert(slot !== undefined)
+    assert.isTrue(Exit.isFailure(slot.read(Text)))
+    assert.deepStrictEqual(slot.read(Items), Exit.succeed([1]))
+    assert.isUndefined(slot.memo(Text))
+    assert.isTrue(Exit.isFailure(slot.read(Text)))
+  })
+
+  it.each(['"plain"', '""', '"ü"', '"\\n"', '"\\u0000"', '"\\ud800"', '"a\\"b"', '"'.padEnd(500, "x") + '"'])(
+    "a text is decoded as JSON is: %s",
+    (text) => {
+      assert.deepStrictEqual(
+        table(new Map([["a", stored(text)]]))
+          .get("a")
+          ?.read(Text),
+        Exit.succeed(JSON.parse(text))
+      )
+    }
+  )
+
+  it.each(['"', '"a', 'a"', '"a"b"', '"a\nb"', '"a\\"', "", '"\t"'])("what is no JSON is refused: %j", (text) => {
+    const exit = table(new Map([["a", stored(text)]]))
+      .get("a")
+      ?.read(Text)
+    assert(exit !== undefined && Exit.isFailure(exit))
+  })
+
+  it("names from users do not fill the memory", () => {
+    // More lists of names than are kept: those that were forgotten work as before.
+    const tables = Array.from({ length: 3_000 }, (_, n) => table(new Map([[`name ${n}`, stored(String(n))]])))
+    for (const [n, made] of tables.entries()) assert.strictEqual(made.get(`name ${n}`)?.value, String(n))
+  })
+})
