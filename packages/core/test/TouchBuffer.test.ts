@@ -48,6 +48,35 @@ describe("TouchBuffer", () => {
     assert.lengthOf(buffer.take(2_000, 10), 5)
   })
 
+  it("looks at no more marks than it hands out, where those come first", () => {
+    const buffer = make()
+    let looks = 0
+    for (let n = 0; n < 10_000; n++) {
+      const activity = used(buffer, n)
+      const flushBy = activity.flushBy
+      Object.defineProperty(activity, "flushBy", { get: () => (looks++, flushBy), set: () => {} })
+    }
+    let taken = 0
+    for (let batch = 0; batch < 20; batch++) taken += buffer.take(Infinity, 500).length
+    assert.strictEqual(taken, 10_000)
+    assert.isAtMost(looks, 3 * 10_000)
+    assert.strictEqual(buffer.nextFlushAt, Infinity)
+  })
+
+  it("knows when the next is due after a part of those that were due could not be written", () => {
+    const buffer = make()
+    const all = [used(buffer, 0), used(buffer, 1), used(buffer, 2, 50), used(buffer, 3, 40), used(buffer, 4)]
+    let earlier = 0
+    buffer.onEarlier = () => earlier++
+    assert.deepStrictEqual(buffer.take(2_000, 2), all.slice(0, 2))
+    assert.strictEqual(buffer.nextFlushAt, -Infinity, "nobody has looked at the others")
+    buffer.putBack(all.slice(0, 2), 1_500)
+    assert.strictEqual(buffer.nextFlushAt, 40)
+    assert.strictEqual(earlier, 1, "who waits for the next must look again")
+    assert.lengthOf(buffer.take(45, 10), 1)
+    assert.strictEqual(buffer.nextFlushAt, 50)
+  })
+
   it("keeps the mark of a session while its entry is forgotten and loaded again", () => {
     const buffer = make()
     const activity = used(buffer, 5)

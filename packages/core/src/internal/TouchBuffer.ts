@@ -24,6 +24,8 @@ export class TouchBuffer {
   private readonly interval: number
   private readonly capacity: number
   private earliest = Infinity
+  /** `take` has not looked at all marks: there may be more that are due. */
+  private partlyTaken = false
   /** Called when the next flush is due earlier than it was before. */
   onEarlier: () => void = () => {}
 
@@ -57,26 +59,35 @@ export class TouchBuffer {
     if (this.queued.size === this.capacity) this.dueFrom(-Infinity)
   }
 
-  /** Takes the marks that are due at `time`, at most `limit`. */
+  /** Takes the marks that are due at `time`, at most `limit`; looks at no more of them than it must. */
   take(time: number, limit: number): ReadonlyArray<Activity> {
     const due: Array<Activity> = []
     const all = this.queued.size >= this.capacity
     let earliest = Infinity
+    let looked = 0
     for (const activity of this.queued.values()) {
-      if ((all || activity.flushBy <= time) && due.length < limit) due.push(activity)
+      if (due.length === limit) break
+      looked++
+      if (all || activity.flushBy <= time) due.push(activity)
       else if (activity.flushBy < earliest) earliest = activity.flushBy
     }
+    const complete = looked === this.queued.size
     for (const activity of due) {
       activity.queued = false
       this.queued.delete(activity.key)
     }
-    this.earliest = earliest
+    if (complete) this.nextIs(earliest)
+    else this.partlyTaken = true
     return due
   }
 
   /** Puts marks back that could not be written. A use since then counts. */
   putBack(activities: ReadonlyArray<Activity>, flushBy: number): void {
     for (const activity of activities) this.enqueue(activity, flushBy)
+    if (!this.partlyTaken) return
+    let earliest = Infinity
+    for (const waiting of this.queued.values()) earliest = Math.min(earliest, waiting.flushBy)
+    this.nextIs(earliest)
   }
 
   get size(): number {
@@ -90,7 +101,16 @@ export class TouchBuffer {
 
   /** When the next mark must be written; infinite when there is none. */
   get nextFlushAt(): number {
-    return this.earliest
+    return this.partlyTaken ? -Infinity : this.earliest
+  }
+
+  /** All marks were looked at. */
+  private nextIs(earliest: number): void {
+    this.earliest = earliest
+    if (!this.partlyTaken) return
+    this.partlyTaken = false
+    // Who looked meanwhile knows a later time.
+    this.onEarlier()
   }
 
   private enqueue(activity: Activity, flushBy: number): void {
