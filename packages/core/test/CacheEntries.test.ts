@@ -3,6 +3,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { CacheEntries, Entry } from "../src/internal/CacheEntries.ts"
 import { NodeClock } from "../src/internal/NodeClock.ts"
 import { SessionView } from "../src/internal/SessionView.ts"
@@ -163,6 +165,25 @@ describe("CacheEntries", () => {
     entries.remove(b.entry)
     assert.deepStrictEqual(entries.keys(), [])
     assert.deepStrictEqual((put(entries), entries.size), 1)
+  })
+
+  it("an id that was cut out of a long header keeps nothing else of it in memory", () => {
+    const entries = new CacheEntries(1_000)
+    const made = Array.from({ length: 1_000 }, () => entryOf())
+    for (const { entry } of made) entries.put(entry)
+    setFlagsFromString("--expose-gc")
+    const gc: unknown = runInNewContext("gc")
+    assert(typeof gc === "function")
+    const heap = (): number => (gc(), process.memoryUsage().heapUsed)
+    const before = heap()
+    for (const [n, { entry, token }] of made.entries()) {
+      const text = JSON.stringify(["x".repeat(20_000) + n, token])
+      const cut = text.slice(text.length - 2 - token.length, -2)
+      assert.strictEqual(cut, token)
+      entries.putHandle(entry.accept(cut, "current"))
+    }
+    assert.isBelow(heap() - before, 2_000_000, "20 MB of headers")
+    assert.isTrue(made.every(({ entry, token }) => entries.handle(token)?.entry === entry))
   })
 
   it("finds all sessions of a user and of a group, and nobody else's", () => {

@@ -72,11 +72,14 @@ export class Entry {
   accept(token: string, as: "current" | "former"): Handle {
     const { formerHash, secretHash } = this.view.row
     const hash = as === "current" ? secretHash : formerHash
-    const handle = new Handle(this, new SessionImpl(this.view, token, hash))
+    const handle = new Handle(this, new SessionImpl(this.view, copyOf(token), hash))
     this[as] = handle
     return handle
   }
 }
+
+// A part of a text keeps the whole text in memory, which for a token may be a request's headers.
+const copyOf = (token: string): string => Buffer.from(token, "latin1").toString("latin1")
 
 /** How many used sessions in a row are spared: no search for the one that goes may take long. */
 const maxSpared = 128
