@@ -39,7 +39,7 @@ export interface SessionOptions {
   readonly idleTimeout?: Duration.Input | undefined
   /** How often this node looks for expired sessions and attributes, also once at start. Default 1 hour; 1 second to 7 days. Expiry itself does not wait for it. */
   readonly cleanupInterval?: Duration.Input | undefined
-  /** How many sessions this node keeps in memory, least recently used first to go. Default 10 000; 1 to 10 000 000. */
+  /** How many sessions this node keeps in memory, 1.4 KB each and their attributes; those that are not used go first. Default 10 000; 1 to 10 000 000. */
   readonly cacheCapacity?: number | undefined
   /** How long a session is served from memory before it is loaded again, even if nothing was announced. Default 48 hours; 1 second to 365 days. */
   readonly cacheMaxAge?: Duration.Input | undefined

@@ -113,6 +113,7 @@ export const make = Effect.fnUntraced(function* (
         const proof = cache.verify(entry, token)
         if (proof._tag === "Accepted") {
           cache.counters.hits++
+          entry.used = true
           return Effect.succeed(proof.handle)
         }
         // The session may have been rotated elsewhere a moment ago: only the database knows.
