@@ -78,6 +78,75 @@ begin
 end
 $session$;
 
+create or replace function "public"."session_create_many"(
+  p_keys text[], p_hashes text[], p_users text[], p_groups text[], p_lifetimes float8[], p_idles float8[],
+  p_attributes jsonb, p_bytes int[], p_expiring boolean[], p_limits float8[], p_reject boolean[],
+  out at float8, out outcomes text
+) language plpgsql volatile security invoker as $session$
+#variable_conflict use_column
+declare
+  v_outcomes text[];
+  v_full int[];
+  v_ord int;
+  v_held bigint;
+  v_evicted text[];
+  v_now timestamptz;
+  v_created bigint;
+begin
+  v_outcomes := array(select case when pg_try_advisory_xact_lock(hashtextextended('user of "public"."sessions": ' || u.name, 0)) is false then 'L' else 'C' end
+    from unnest(p_users) u(name));
+  v_full := array(select u.ord from unnest(v_outcomes, p_users, p_limits) with ordinality u(outcome, name, max, ord)
+    where u.outcome = 'C' and (select count(*) from "public"."sessions" s where s.user_id = u.name) >= u.max);
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  if cardinality(v_full) > 0 then
+    foreach v_ord in array v_full loop
+      with held as materialized (
+        select 1 from "public"."sessions" s where s.user_id = p_users[v_ord] for update skip locked
+      ) select count(*) into v_held from held;
+      v_now := date_trunc('milliseconds', clock_timestamp());
+      v_outcomes[v_ord] := (select case
+        when count(*) <> v_held then 'L'
+        when count(*) filter (where s.live) < p_limits[v_ord] then 'C'
+        when p_reject[v_ord] then 'T'
+        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.live and s.rank >= p_limits[v_ord]) end
+      from (select l.*, row_number() over (order by l.live desc, l.login desc, l.key desc) as rank
+        from (select s.key, coalesce(s.authenticated_at, s.created_at) as login, (s.expires_at > v_now and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > v_now)) as live
+          from "public"."sessions" s where s.user_id = p_users[v_ord]) l) s);
+    end loop;
+    v_evicted := array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
+      where length(o.outcome) > 1);
+    delete from "public"."sessions" s where s.key = any(v_evicted);
+  end if;
+  insert into "public"."sessions" (key, secret_hash, user_id, group_id, version, created_at, authenticated_at,
+    last_accessed_at, expires_at, idle_timeout, attributes, attribute_bytes, attributes_expire_at)
+  select i.key, i.hash, i.user_id, i.group_id, 1, v_now, case when i.user_id is not null then v_now end,
+    v_now, v_now + i.lifetime * interval '1 millisecond', i.idle * interval '1 millisecond', i.stored, i.bytes,
+    case when i.expiring then (select to_timestamp(min((a.value ->> 'e')::float8) / 1000) from jsonb_each(i.stored) a) end
+  from (
+    select i.*, case when i.expiring then (select coalesce(jsonb_object_agg(a.key, case when a.value ? 't'
+      then jsonb_build_object('v', a.value -> 'v', 'n', (1)::text, 'e', (round(date_part('epoch', v_now) * 1000) + (a.value ->> 't')::float8)::bigint)
+      else jsonb_build_object('v', a.value -> 'v', 'n', (1)::text) end), '{}')
+    from jsonb_each(i.attributes) a) else i.attributes end as stored
+    from rows from (
+      unnest(v_outcomes), unnest(p_keys), unnest(p_hashes), unnest(p_users), unnest(p_groups), unnest(p_lifetimes),
+      unnest(p_idles), jsonb_array_elements(p_attributes), unnest(p_bytes), unnest(p_expiring)
+    ) i(outcome, key, hash, user_id, group_id, lifetime, idle, attributes, bytes, expiring)
+    where i.outcome like 'C%'
+  ) i order by i.key collate "C";
+  get diagnostics v_created = row_count;
+  if v_created <> cardinality(p_keys) - cardinality(array_positions(v_outcomes, 'L')) - cardinality(array_positions(v_outcomes, 'T')) then
+    raise exception 'a session was not inserted';
+  end if;
+  if cardinality(v_evicted) > 0 then
+    perform count(*) from (select pg_notify('public.sessions', '1C' || string_agg(p.item, ';'))
+    from (select i.item, (row_number() over () - 1) / 180 as page from (select 'E' || e.key || '-' as item from unnest(v_evicted) e(key)) i) p
+    group by p.page) n;
+  end if;
+  at := round(date_part('epoch', v_now) * 1000);
+  outcomes := array_to_string(v_outcomes, ',');
+end
+$session$;
+
 create or replace function "public"."session_rotate"(
   p_key text, p_proof text, p_secret_hash text, p_grace float8,
   p_user text, p_lifetime float8, p_idle float8, p_max float8, p_reject boolean,

@@ -84,6 +84,15 @@ export type CreateOutcome =
   | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
   | { readonly _tag: "TooManySessions" }
 
+/** What `tryCreate` answers for a session. */
+export type TryCreateOutcome =
+  | CreateOutcome
+  /**
+   * Nothing was done, and `create` will tell: it would have had to wait for somebody, or is refused, or is not to be done along
+   * with the others.
+   */
+  | { readonly _tag: "Undone" }
+
 /** A change of one session. It counts as activity, and increments the version in any case; a name in both `set` and `remove` is set. */
 export interface WriteRequest {
   readonly key: SessionKey
@@ -251,6 +260,14 @@ export interface Storage {
   readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
   /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>
+  /**
+   * Creates each session by itself, one after the other, in one statement; outcomes in the order of the requests. It waits for nobody
+   * who gives one of the users another session, or holds one that must end: what cannot be done at once is left undone, as is
+   * what would fail, so that it is nobody else's trouble.
+   */
+  readonly tryCreate: (
+    requests: ReadonlyArray<CreateRequest>
+  ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<TryCreateOutcome> }, SessionStoreUnavailable>
   /** Applies each change by itself: outcomes in the order of the requests, which must be of different sessions. */
   readonly write: (
     requests: ReadonlyArray<WriteRequest>
