@@ -82,40 +82,38 @@ create or replace function "public"."session_create_many"(
   p_keys text[], p_hashes text[], p_users text[], p_groups text[], p_lifetimes float8[], p_idles float8[],
   p_attributes jsonb, p_bytes int[], p_expiring boolean[], p_limits float8[], p_reject boolean[],
   out at float8, out outcomes text
-) language plpgsql volatile security invoker as $session$
+) language plpgsql volatile security invoker set plan_cache_mode to force_generic_plan as $session$
 #variable_conflict use_column
 declare
   v_outcomes text[];
-  v_full int[];
-  v_ord int;
-  v_held bigint;
+  v_full boolean;
+  v_held text[];
   v_evicted text[];
   v_now timestamptz;
   v_created bigint;
 begin
   v_outcomes := array(select case when pg_try_advisory_xact_lock(hashtextextended('user of "public"."sessions": ' || u.name, 0)) is false then 'L' else 'C' end
     from unnest(p_users) u(name));
-  v_full := array(select u.ord from unnest(v_outcomes, p_users, p_limits) with ordinality u(outcome, name, max, ord)
-    where u.outcome = 'C' and (select count(*) from "public"."sessions" s where s.user_id = u.name) >= u.max);
   v_now := date_trunc('milliseconds', clock_timestamp());
-  if cardinality(v_full) > 0 then
-    foreach v_ord in array v_full loop
-      with held as materialized (
-        select 1 from "public"."sessions" s where s.user_id = p_users[v_ord] for update skip locked
-      ) select count(*) into v_held from held;
-      v_now := date_trunc('milliseconds', clock_timestamp());
-      v_outcomes[v_ord] := (select case
-        when count(*) <> v_held then 'L'
-        when count(*) filter (where s.live) < p_limits[v_ord] then 'C'
-        when p_reject[v_ord] then 'T'
-        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.live and s.rank >= p_limits[v_ord]) end
-      from (select l.*, row_number() over (order by l.live desc, l.login desc, l.key desc) as rank
+  v_full := exists (select 1 from unnest(v_outcomes, p_users, p_limits) u(outcome, name, max)
+    where u.outcome = 'C' and (select count(*) from "public"."sessions" s where s.user_id = u.name) >= u.max);
+  if v_full then
+    v_outcomes := array(select case when u.outcome = 'C' and u.name is not null then (select case
+        when count(*) < u.max then 'C'
+        when not bool_and(s.live) then 'L'
+        when u.reject then 'T'
+        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.rank >= u.max) end
+      from (select l.*, row_number() over (order by l.login desc, l.key desc) as rank
         from (select s.key, coalesce(s.authenticated_at, s.created_at) as login, (s.expires_at > v_now and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > v_now)) as live
-          from "public"."sessions" s where s.user_id = p_users[v_ord]) l) s);
-    end loop;
+          from "public"."sessions" s where s.user_id = u.name) l) s) else u.outcome end
+      from unnest(v_outcomes, p_users, p_limits, p_reject) u(outcome, name, max, reject));
+    v_held := array(select s.key from "public"."sessions" s where s.key = any(array(select unnest(array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
+      where length(o.outcome) > 1)::text[]))) for update skip locked);
+    v_outcomes := array(select case when string_to_array(substr(o.outcome, 2), ';') <@ v_held then o.outcome else 'L' end
+      from unnest(v_outcomes) o(outcome));
     v_evicted := array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
       where length(o.outcome) > 1);
-    delete from "public"."sessions" s where s.key = any(v_evicted);
+    delete from "public"."sessions" s where s.key = any(array(select unnest(v_evicted::text[])));
   end if;
   insert into "public"."sessions" (key, secret_hash, user_id, group_id, version, created_at, authenticated_at,
     last_accessed_at, expires_at, idle_timeout, attributes, attribute_bytes, attributes_expire_at)

@@ -84,14 +84,8 @@ export type CreateOutcome =
   | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
   | { readonly _tag: "TooManySessions" }
 
-/** What `tryCreate` answers for a session. */
-export type TryCreateOutcome =
-  | CreateOutcome
-  /**
-   * Nothing was done, and `create` will tell: it would have had to wait for somebody, or is refused, or is not to be done along
-   * with the others.
-   */
-  | { readonly _tag: "Undone" }
+/** What `tryCreate` answers for a session. `Undone`: nothing was done about it, and `create` will tell why. */
+export type TryCreateOutcome = CreateOutcome | { readonly _tag: "Undone" }
 
 /** A change of one session. It counts as activity, and increments the version in any case; a name in both `set` and `remove` is set. */
 export interface WriteRequest {
@@ -130,9 +124,8 @@ export interface WriteRequest {
 
 export type WriteOutcome =
   /**
-   * Done. `row` is the session as it now stands; it is left out only where `baseVersion` was
-   * current and neither limits nor group were changed, because the caller can then compute it: `now` is the time that
-   * attribute lifetimes count from.
+   * Done. `row` is the session as it now stands; it is left out only where `baseVersion` was current and neither limits
+   * nor group were changed, because the caller can then compute it: `now` is the time that attribute lifetimes count from.
    */
   | { readonly _tag: "Accepted"; readonly version: bigint; readonly now: number; readonly row: SessionRow | undefined }
   /** Absent, expired, or the proof is not accepted. */
@@ -261,9 +254,8 @@ export interface Storage {
   /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>
   /**
-   * Creates each session by itself, one after the other, in one statement; outcomes in the order of the requests. It waits for nobody
-   * who gives one of the users another session, or holds one that must end: what cannot be done at once is left undone, as is
-   * what would fail, so that it is nobody else's trouble.
+   * Creates as if one after the other; outcomes in the order of the requests. What would have to wait for somebody, or fails, is left
+   * undone, as may be whatever is better done by itself, so that no session is the others' trouble.
    */
   readonly tryCreate: (
     requests: ReadonlyArray<CreateRequest>

@@ -99,7 +99,7 @@ export const make = Effect.fnUntraced(function* (
   const sendAll = (
     logins: ReadonlyArray<Login>,
     statement: (requests: ReadonlyArray<CreateRequest>) => ReturnType<Storage["tryCreate"]>
-  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Undone, Failure>>> =>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | undefined, Failure>>> =>
     Effect.suspend(() => {
       const begun = logins.map(({ request }) => fills.begin(request.key))
       const sentAt = clock.now()
@@ -126,9 +126,12 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const lane = (
-    options: Pick<Coalescer.Options<Login, Session | Undone, Failure>, "maxBatch" | "concurrency" | "minShare" | "send">
+    options: Pick<
+      Coalescer.Options<Login, Session | undefined, Failure>,
+      "maxBatch" | "concurrency" | "minShare" | "send"
+    >
   ) =>
-    Coalescer.make<Login, Session | Undone, Failure>({
+    Coalescer.make<Login, Session | undefined, Failure>({
       operation: "create the session",
       maxPending,
       maxWeight,
@@ -159,10 +162,8 @@ export const make = Effect.fnUntraced(function* (
 
   const submit = (login: Login): Effect.Effect<Session, Failure> =>
     Effect.flatMap(fast.submit(login), (answer) =>
-      answer instanceof Undone
-        ? Effect.flatMap(waiting.submit(login), (late) =>
-            late instanceof Undone ? missingAnswer : Effect.succeed(late)
-          )
+      answer === undefined
+        ? Effect.flatMap(waiting.submit(login), (late) => (late === undefined ? missingAnswer : Effect.succeed(late)))
         : Effect.succeed(answer)
     )
 
@@ -192,7 +193,5 @@ export const make = Effect.fnUntraced(function* (
 })
 
 /** The answer for a login that must be done by itself. */
-class Undone {}
-
-const undone = Exit.succeed(new Undone())
+const undone = Exit.succeed(undefined)
 const missingAnswer = Exit.die(new Error("the storage answered fewer logins than it was given"))

@@ -10,7 +10,7 @@
  *
  * It is a function for the same reason as `create`'s: each of its queries sees what
  * was committed before its locks were had. It answers neither the sessions nor their
- * attributes, which the caller has.
+ * attributes, which the caller has. Its plans are generic ones, because short arrays would be planned anew each time.
  */
 import type { Answer, CreateRequest, SessionRow, TryCreateOutcome } from "@effect-pg-session/core"
 import type { Parameter, Row } from "../Database.ts"
@@ -19,6 +19,7 @@ import * as Attributes from "./Attributes.ts"
 import * as Columns from "./Columns.ts"
 import { userLock } from "./Functions.ts"
 import {
+  among,
   dollarQuoted,
   duration,
   earliestExpiry,
@@ -40,16 +41,23 @@ export const functionName = "session_create_many"
 export const types =
   "text[], text[], text[], text[], double precision[], double precision[], jsonb, integer[], boolean[], double precision[], boolean[]"
 
-/** What becomes of the login `v_ord` of a user who may be full, once all of the user's sessions are locked, or not all. */
+/**
+ * What becomes of the login `u` of a user who may be full. The user's sessions are not locked for that: who is ending one of them
+ * meanwhile comes after this. But one that seems to have expired may have been active, which only its lock would tell.
+ */
 const verdict = (names: Names): string =>
   `(select case
-        when count(*) <> v_held then 'L'
-        when count(*) filter (where s.live) < p_limits[v_ord] then 'C'
-        when p_reject[v_ord] then 'T'
-        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.live and s.rank >= p_limits[v_ord]) end
-      from (select l.*, row_number() over (order by l.live desc, l.login desc, l.key desc) as rank
+        when count(*) < u.max then 'C'
+        when not bool_and(s.live) then 'L'
+        when u.reject then 'T'
+        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.rank >= u.max) end
+      from (select l.*, row_number() over (order by l.login desc, l.key desc) as rank
         from (select s.key, coalesce(s.authenticated_at, s.created_at) as login, ${isLive("s", "v_now")} as live
-          from ${names.sessions} s where s.user_id = p_users[v_ord]) l) s)`
+          from ${names.sessions} s where s.user_id = u.name) l) s)`
+
+/** The keys that end, as the outcomes say. */
+const evicted = `array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
+      where length(o.outcome) > 1)`
 
 /** `create or replace function`. One outcome per session: done ('C', and the keys that ended for it), refused ('T'), left undone ('L'). */
 export const definition = (names: Names): string =>
@@ -57,33 +65,29 @@ export const definition = (names: Names): string =>
   p_keys text[], p_hashes text[], p_users text[], p_groups text[], p_lifetimes float8[], p_idles float8[],
   p_attributes jsonb, p_bytes int[], p_expiring boolean[], p_limits float8[], p_reject boolean[],
   out at float8, out outcomes text
-) language plpgsql volatile security invoker as ${dollarQuoted(`
+) language plpgsql volatile security invoker set plan_cache_mode to force_generic_plan as ${dollarQuoted(`
 #variable_conflict use_column
 declare
   v_outcomes text[];
-  v_full int[];
-  v_ord int;
-  v_held bigint;
+  v_full boolean;
+  v_held text[];
   v_evicted text[];
   v_now timestamptz;
   v_created bigint;
 begin
   v_outcomes := array(select case when pg_try_advisory_xact_lock(${userLock(names, "u.name")}) is false then 'L' else 'C' end
     from unnest(p_users) u(name));
-  v_full := array(select u.ord from unnest(v_outcomes, p_users, p_limits) with ordinality u(outcome, name, max, ord)
-    where u.outcome = 'C' and (select count(*) from ${names.sessions} s where s.user_id = u.name) >= u.max);
   v_now := ${lateClock};
-  if cardinality(v_full) > 0 then
-    foreach v_ord in array v_full loop
-      with held as materialized (
-        select 1 from ${names.sessions} s where s.user_id = p_users[v_ord] for update skip locked
-      ) select count(*) into v_held from held;
-      v_now := ${lateClock};
-      v_outcomes[v_ord] := ${verdict(names)};
-    end loop;
-    v_evicted := array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
-      where length(o.outcome) > 1);
-    delete from ${names.sessions} s where s.key = any(v_evicted);
+  v_full := exists (select 1 from unnest(v_outcomes, p_users, p_limits) u(outcome, name, max)
+    where u.outcome = 'C' and (select count(*) from ${names.sessions} s where s.user_id = u.name) >= u.max);
+  if v_full then
+    v_outcomes := array(select case when u.outcome = 'C' and u.name is not null then ${verdict(names)} else u.outcome end
+      from unnest(v_outcomes, p_users, p_limits, p_reject) u(outcome, name, max, reject));
+    v_held := array(select s.key from ${names.sessions} s where s.key = ${among(evicted)} for update skip locked);
+    v_outcomes := array(select case when string_to_array(substr(o.outcome, 2), ';') <@ v_held then o.outcome else 'L' end
+      from unnest(v_outcomes) o(outcome));
+    v_evicted := ${evicted};
+    delete from ${names.sessions} s where s.key = ${among("v_evicted")};
   end if;
   insert into ${names.sessions} (key, secret_hash, user_id, group_id, version, created_at, authenticated_at,
     last_accessed_at, expires_at, idle_timeout, attributes, attribute_bytes, attributes_expire_at)
