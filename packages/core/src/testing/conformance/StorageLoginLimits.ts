@@ -115,8 +115,9 @@ export const storageLoginLimits = ({ it, passed, tolerance }: Harness): void => 
         const users = times(6, () => newUser())
         let done = false
         const watch = Effect.gen(function* () {
-          while (!done) {
+          for (;;) {
             for (const userId of users) assert.isAtMost((yield* storage.list(userId)).rows.length, 3)
+            if (done) return
             yield* Effect.yieldNow
           }
         })
