@@ -34,6 +34,7 @@ export const figures: Readonly<Record<string, Figure>> = {
   "update.c64.vsRedisDurable": atLeast(0.5, 1, "the same, 64 callers"),
   "update.hotShare": atLeast(0.95, 0.99, "share of updates of rows, those of activity included, that touch no index"),
   "create.c64.vsInsertEach": atLeast(1, 3, "64 logins at once, limits enforced, operations over a bare INSERT each"),
+  "create.full64.vsInsertEach": atLeast(0.7, 1.5, "the same, each ends its user's oldest session and tells all nodes"),
   "invalidation.p50vsNotify": atMost(
     2,
     1.3,

@@ -78,6 +78,73 @@ begin
 end
 $session$;
 
+create or replace function "public"."session_create_many"(
+  p_keys text[], p_hashes text[], p_users text[], p_groups text[], p_lifetimes float8[], p_idles float8[],
+  p_attributes jsonb, p_bytes int[], p_expiring boolean[], p_limits float8[], p_reject boolean[],
+  out at float8, out outcomes text
+) language plpgsql volatile security invoker set plan_cache_mode to force_generic_plan as $session$
+#variable_conflict use_column
+declare
+  v_outcomes text[];
+  v_full boolean;
+  v_held text[];
+  v_evicted text[];
+  v_now timestamptz;
+  v_created bigint;
+begin
+  v_outcomes := array(select case when pg_try_advisory_xact_lock(hashtextextended('user of "public"."sessions": ' || u.name, 0)) is false then 'L' else 'C' end
+    from unnest(p_users) u(name));
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  v_full := exists (select 1 from unnest(v_outcomes, p_users, p_limits) u(outcome, name, max)
+    where u.outcome = 'C' and (select count(*) from "public"."sessions" s where s.user_id = u.name) >= u.max);
+  if v_full then
+    v_outcomes := array(select case when u.outcome = 'C' and u.name is not null then (select case
+        when count(*) < u.max then 'C'
+        when not bool_and(s.live) then 'L'
+        when u.reject then 'T'
+        else 'C' || string_agg(s.key, ';' order by s.login, s.key) filter (where s.rank >= u.max) end
+      from (select l.*, row_number() over (order by l.login desc, l.key desc) as rank
+        from (select s.key, coalesce(s.authenticated_at, s.created_at) as login, (s.expires_at > v_now and (s.idle_timeout is null or s.last_accessed_at + s.idle_timeout > v_now)) as live
+          from "public"."sessions" s where s.user_id = u.name) l) s) else u.outcome end
+      from unnest(v_outcomes, p_users, p_limits, p_reject) u(outcome, name, max, reject));
+    v_held := array(select s.key from "public"."sessions" s where s.key = any(array(select unnest(array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
+      where length(o.outcome) > 1)::text[]))) for update skip locked);
+    v_outcomes := array(select case when string_to_array(substr(o.outcome, 2), ';') <@ v_held then o.outcome else 'L' end
+      from unnest(v_outcomes) o(outcome));
+    v_evicted := array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
+      where length(o.outcome) > 1);
+    delete from "public"."sessions" s where s.key = any(array(select unnest(v_evicted::text[])));
+  end if;
+  insert into "public"."sessions" (key, secret_hash, user_id, group_id, version, created_at, authenticated_at,
+    last_accessed_at, expires_at, idle_timeout, attributes, attribute_bytes, attributes_expire_at)
+  select i.key, i.hash, i.user_id, i.group_id, 1, v_now, case when i.user_id is not null then v_now end,
+    v_now, v_now + i.lifetime * interval '1 millisecond', i.idle * interval '1 millisecond', i.stored, i.bytes,
+    case when i.expiring then (select to_timestamp(min((a.value ->> 'e')::float8) / 1000) from jsonb_each(i.stored) a) end
+  from (
+    select i.*, case when i.expiring then (select coalesce(jsonb_object_agg(a.key, case when a.value ? 't'
+      then jsonb_build_object('v', a.value -> 'v', 'n', (1)::text, 'e', (round(date_part('epoch', v_now) * 1000) + (a.value ->> 't')::float8)::bigint)
+      else jsonb_build_object('v', a.value -> 'v', 'n', (1)::text) end), '{}')
+    from jsonb_each(i.attributes) a) else i.attributes end as stored
+    from rows from (
+      unnest(v_outcomes), unnest(p_keys), unnest(p_hashes), unnest(p_users), unnest(p_groups), unnest(p_lifetimes),
+      unnest(p_idles), jsonb_array_elements(p_attributes), unnest(p_bytes), unnest(p_expiring)
+    ) i(outcome, key, hash, user_id, group_id, lifetime, idle, attributes, bytes, expiring)
+    where i.outcome like 'C%'
+  ) i order by i.key collate "C";
+  get diagnostics v_created = row_count;
+  if v_created <> cardinality(p_keys) - cardinality(array_positions(v_outcomes, 'L')) - cardinality(array_positions(v_outcomes, 'T')) then
+    raise exception 'a session was not inserted';
+  end if;
+  if cardinality(v_evicted) > 0 then
+    perform count(*) from (select pg_notify('public.sessions', '1C' || string_agg(p.item, ';'))
+    from (select i.item, (row_number() over () - 1) / 180 as page from (select 'E' || e.key || '-' as item from unnest(v_evicted) e(key)) i) p
+    group by p.page) n;
+  end if;
+  at := round(date_part('epoch', v_now) * 1000);
+  outcomes := array_to_string(v_outcomes, ',');
+end
+$session$;
+
 create or replace function "public"."session_rotate"(
   p_key text, p_proof text, p_secret_hash text, p_grace float8,
   p_user text, p_lifetime float8, p_idle float8, p_max float8, p_reject boolean,

@@ -84,6 +84,9 @@ export type CreateOutcome =
   | { readonly _tag: "Created"; readonly row: SessionRow; readonly evicted: ReadonlyArray<EvictedSession> }
   | { readonly _tag: "TooManySessions" }
 
+/** What `tryCreate` answers for a session. `Undone`: nothing was done about it, and `create` will tell why. */
+export type TryCreateOutcome = CreateOutcome | { readonly _tag: "Undone" }
+
 /** A change of one session. It counts as activity, and increments the version in any case; a name in both `set` and `remove` is set. */
 export interface WriteRequest {
   readonly key: SessionKey
@@ -121,9 +124,8 @@ export interface WriteRequest {
 
 export type WriteOutcome =
   /**
-   * Done. `row` is the session as it now stands; it is left out only where `baseVersion` was
-   * current and neither limits nor group were changed, because the caller can then compute it: `now` is the time that
-   * attribute lifetimes count from.
+   * Done. `row` is the session as it now stands; it is left out only where `baseVersion` was current and neither limits
+   * nor group were changed, because the caller can then compute it: `now` is the time that attribute lifetimes count from.
    */
   | { readonly _tag: "Accepted"; readonly version: bigint; readonly now: number; readonly row: SessionRow | undefined }
   /** Absent, expired, or the proof is not accepted. */
@@ -251,6 +253,13 @@ export interface Storage {
   readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
   /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>
+  /**
+   * Creates as if one after the other; outcomes in the order of the requests. What would have to wait for somebody, or fails, is left
+   * undone, as may be whatever is better done by itself, so that no session is the others' trouble.
+   */
+  readonly tryCreate: (
+    requests: ReadonlyArray<CreateRequest>
+  ) => Effect.Effect<Answer & { readonly outcomes: ReadonlyArray<TryCreateOutcome> }, SessionStoreUnavailable>
   /** Applies each change by itself: outcomes in the order of the requests, which must be of different sessions. */
   readonly write: (
     requests: ReadonlyArray<WriteRequest>

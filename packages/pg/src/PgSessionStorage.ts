@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import { Database } from "./internal/Database.ts"
 import type { Statements } from "./internal/Database.ts"
 import { decodeWith } from "./internal/Decoding.ts"
+import * as TryCreate from "./internal/TryCreate.ts"
 import * as TryWrite from "./internal/TryWrite.ts"
 import * as Create from "./internal/sql/Create.ts"
 import * as Delete from "./internal/sql/Delete.ts"
@@ -52,6 +53,7 @@ export const make = (database: Statements): Storage => {
       database
         .write("create the session", create, Create.createParameters(request))
         .pipe(decodeWith("create the session", "Unknown", Create.decodeCreate)),
+    tryCreate: TryCreate.make(database),
     rotate: (request) =>
       database
         .write("rotate the session", rotate, Create.rotateParameters(request))

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import { PgSessionLocks, PgSessionMigrations, PgSessionNotifier, PgSessionStorage } from "../src/index.ts"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as Names from "../src/internal/Names.ts"
+import { newKey } from "./support/StorageFixture.ts"
 import { TestDatabase } from "./support/TestDatabase.ts"
 
 const tablePrefix = 'awkward "prefix" 🐘 '
@@ -48,7 +49,7 @@ const adapters = Layer.unwrap(
 
 sessionStorageConformance("PgSessionStorage", { layer: adapters })
 
-/** Each single change goes with another one, which concerns nobody: the statement for many keeps the contract, too. */
+/** Each single change and login goes with another one, which concerns nobody: the statements for many keep the contract, too. */
 const inBatches = Layer.effect(
   SessionStorage,
   Effect.map(SessionStorage, (storage): SessionStorage["Service"] => {
@@ -65,7 +66,15 @@ const inBatches = Layer.effect(
           outcomes: answer.outcomes.slice(0, 1)
         }))
       }
-    return { ...storage, write: withStranger(storage.write), tryWrite: withStranger(storage.tryWrite) }
+    const create: SessionStorage["Service"]["create"] = (request) => {
+      const guest = { ...request, key: newKey(), userId: undefined, groupId: undefined, attributes: [] }
+      return Effect.flatMap(storage.tryCreate([guest, request]), ({ now, outcomes: [, outcome] }) =>
+        outcome === undefined || outcome._tag === "Undone"
+          ? storage.create(request)
+          : Effect.succeed({ now, ...outcome })
+      )
+    }
+    return { ...storage, create, write: withStranger(storage.write), tryWrite: withStranger(storage.tryWrite) }
   })
 )
 

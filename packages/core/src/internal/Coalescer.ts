@@ -37,7 +37,7 @@ export interface Options<Item, A, E> {
   /** A request whose turn comes later than this is not sent but fails with `Timeout`: an outage must not be waited for one batch after the other. */
   readonly patience?: { readonly millis: number; readonly now: () => number } | undefined
   /** Requests with the same key never share a batch, and keep their order. `undefined`: no such rule. */
-  readonly keyOf?: ((item: Item) => string) | undefined
+  readonly keyOf?: ((item: Item) => string | undefined) | undefined
   /**
    * Sends one batch; answers in the order of the items. It must not fail, and must settle whatever the items registered.
    */

@@ -18,6 +18,8 @@ import { storageDeletion } from "./conformance/StorageDeletion.ts"
 import { storageExpiry } from "./conformance/StorageExpiry.ts"
 import { storageFaults } from "./conformance/StorageFaults.ts"
 import type { StorageFaults } from "./conformance/StorageFaults.ts"
+import { storageLoginLimits } from "./conformance/StorageLoginLimits.ts"
+import { storageLogins } from "./conformance/StorageLogins.ts"
 import { storageNotices } from "./conformance/StorageNotices.ts"
 import { storageReading } from "./conformance/StorageReading.ts"
 import { storageRotation } from "./conformance/StorageRotation.ts"
@@ -37,6 +39,8 @@ export const sessionStorageConformance = <R = never, E = never>(
   register(name, options, [
     ["reading", storageReading],
     ["creation", storageCreation],
+    ["creation together", storageLogins],
+    ["limits of creation together", storageLoginLimits],
     ["writing", storageWriting],
     ["values", storageValues],
     ["touching", storageTouching],

@@ -14,7 +14,8 @@ import type {
   RotateRequest,
   SessionLimit,
   SessionRow,
-  StoredAttribute
+  StoredAttribute,
+  TryCreateOutcome
 } from "../../SessionStorage.ts"
 import type { Transaction } from "./MemoryDatabase.ts"
 import { accepts, byLogin, changeAttributes, isLive, sizeOf } from "./MemoryRows.ts"
@@ -46,11 +47,26 @@ const makeRoom = (
 export const create = (
   transaction: Transaction,
   request: CreateRequest
-): Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable> => {
+): Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable> =>
+  transaction.rows.has(request.key)
+    ? Effect.fail(duplicate)
+    : Effect.succeed({ ...insert(transaction, request), now: transaction.now })
+
+/** `SessionStorage.tryCreate` */
+export const tryCreate = (
+  transaction: Transaction,
+  requests: ReadonlyArray<CreateRequest>
+): Answer & { readonly outcomes: ReadonlyArray<TryCreateOutcome> } => ({
+  now: transaction.now,
+  outcomes: requests.map((request) =>
+    transaction.rows.has(request.key) ? { _tag: "Undone" } : insert(transaction, request)
+  )
+})
+
+const insert = (transaction: Transaction, request: CreateRequest): CreateOutcome => {
   const { now, rows } = transaction
-  if (rows.has(request.key)) return Effect.fail(duplicate)
   const evicted = request.userId === undefined ? [] : makeRoom(transaction, request.userId, request.limit)
-  if (evicted === undefined) return Effect.succeed({ _tag: "TooManySessions", now })
+  if (evicted === undefined) return { _tag: "TooManySessions" }
   const version = 1n
   const row: SessionRow = {
     key: request.key,
@@ -68,7 +84,7 @@ export const create = (
     attributes: changeAttributes(noAttributes, [], request.attributes, version, now)
   }
   rows.set(row.key, row)
-  return Effect.succeed({ _tag: "Created", row, evicted, now })
+  return { _tag: "Created", row, evicted }
 }
 
 const duplicate = new SessionStoreUnavailable({

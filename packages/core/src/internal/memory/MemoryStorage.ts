@@ -12,7 +12,7 @@ import { deleteAttribute, touch, write } from "./MemoryChanges.ts"
 import { MemoryDatabase } from "./MemoryDatabase.ts"
 import type { Database, Transaction } from "./MemoryDatabase.ts"
 import { deleteSessions, sweep } from "./MemoryEndings.ts"
-import { create, rotate } from "./MemoryLogins.ts"
+import { create, rotate, tryCreate } from "./MemoryLogins.ts"
 import { byLogin, isLive } from "./MemoryRows.ts"
 
 const liveAmong = ({ now, rows }: Transaction, keys: ReadonlyArray<SessionKey>): ReadonlyArray<SessionRow> =>
@@ -36,6 +36,7 @@ export const make = (database: Database, node: string): Storage => {
       database.run({ node, operation: "create", items: 1, kind: "change" }, (transaction) =>
         create(transaction, request)
       ),
+    tryCreate: (requests) => change("create", requests.length, (transaction) => tryCreate(transaction, requests)),
     // Nothing stays locked here, so that both are the same.
     tryWrite: (requests) => change("write", requests.length, (transaction) => write(transaction, requests)),
     write: (requests) => change("write", requests.length, (transaction) => write(transaction, requests)),

@@ -7,14 +7,7 @@ import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
-import {
-  type AttributeInvalid,
-  type AttributeTooLarge,
-  SessionNotFound,
-  SessionStoreUnavailable,
-  SessionTooLarge,
-  TooManySessions
-} from "../../SessionError.ts"
+import { SessionNotFound, SessionStoreUnavailable, SessionTooLarge, TooManySessions } from "../../SessionError.ts"
 import {
   generate,
   givenId,
@@ -23,23 +16,21 @@ import {
   keyOfToken,
   type SessionId,
   type SessionKey,
-  type UserId,
   type WithGivenId
 } from "../../SessionId.ts"
-import type { Deleted, DeleteTarget, EvictedSession, SessionLimit, Storage } from "../../SessionStorage.ts"
-import type { CreateOptions, RotateOptions, Sessions } from "../../SessionStore.ts"
+import type { Deleted, DeleteTarget, SessionLimit, Storage } from "../../SessionStorage.ts"
+import type { RotateOptions, Sessions } from "../../SessionStore.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
+import type { Logins } from "./Logins.ts"
 import type { Operations } from "./Operations.ts"
-import { takeIn } from "./TakeIn.ts"
+import { letGo, takeIn } from "./TakeIn.ts"
 
 /** For how long the old id is accepted after a rotation unless told otherwise, in milliseconds: requests that are under way carry it. */
 const defaultGrace = 10_000
 
 const partly = ({ detail, operation, reason }: SessionStoreUnavailable): SessionStoreUnavailable =>
   new SessionStoreUnavailable({ operation, reason, outcome: "Unknown", detail })
-
-type EncodingError = AttributeInvalid | AttributeTooLarge | SessionTooLarge
 
 export type Lifecycle = Pick<
   Sessions,
@@ -54,7 +45,13 @@ export type Lifecycle = Pick<
   | "deleteAttributeForUser"
 >
 
-export const make = (cache: Cache, storage: Storage, settings: Settings, operations: Operations): Lifecycle => {
+export const make = (
+  cache: Cache,
+  storage: Storage,
+  settings: Settings,
+  operations: Operations,
+  logins: Logins
+): Lifecycle => {
   const { clock, fills } = cache
   const limit: SessionLimit = { max: settings.maxSessionsPerUser, onLimit: settings.onSessionLimit }
 
@@ -74,72 +71,6 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
         )
       })
     )
-
-  const evict = (evicted: ReadonlyArray<EvictedSession>): void => {
-    for (const { key, userId } of evicted) {
-      cache.acknowledge(key, undefined)
-      operations.publish({ _tag: "Evicted", key, userId })
-    }
-  }
-
-  const insert = (
-    userId: UserId | undefined,
-    lifetime: number,
-    options: (CreateOptions & WithGivenId) | undefined
-  ): Effect.Effect<Session, TooManySessions | EncodingError | SessionStoreUnavailable> =>
-    Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
-      const id = options?.[givenId] ?? generate()
-      const token = Redacted.value(id)
-      const key = keyOfToken(token)
-      const proof = hashOfToken(token)
-      return registered("create the session", key, (fill) =>
-        Effect.suspend(() => {
-          const sentAt = clock.now()
-          return Effect.flatMap(
-            storage.create({
-              key,
-              secretHash: proof,
-              userId,
-              groupId: options?.groupId,
-              lifetime:
-                options?.expiresIn === undefined
-                  ? lifetime
-                  : lifetimeMillis(Duration.fromInputUnsafe(options.expiresIn)),
-              idleTimeout: idleMillis(
-                options?.idleTimeout === undefined
-                  ? Duration.millis(settings.idleTimeout)
-                  : Duration.fromInputUnsafe(options.idleTimeout)
-              ),
-              attributes,
-              limit
-            }),
-            (outcome) => {
-              if (outcome._tag === "TooManySessions") {
-                return userId === undefined
-                  ? Effect.die(new Error("the storage limited the sessions of guests"))
-                  : Effect.fail(new TooManySessions({ userId, limit: limit.max }))
-              }
-              evict(outcome.evicted)
-              operations.publish({ _tag: "Created", key, userId })
-              // Somebody may have looked for a given id before there was anything.
-              if (options?.[givenId] !== undefined) cache.acknowledge(key, outcome.row.version)
-              return Effect.succeed(
-                takeIn(
-                  cache,
-                  fill,
-                  outcome.row,
-                  { sentAt, now: outcome.now },
-                  {
-                    token: Redacted.value(id),
-                    proof
-                  }
-                )
-              )
-            }
-          )
-        })
-      )
-    })
 
   const rotate = (id: SessionId, options?: RotateOptions & WithGivenId): ReturnType<Lifecycle["rotate"]> =>
     Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (set) => {
@@ -191,7 +122,7 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
                     new SessionTooLarge({ key, bytes: outcome.bytes, limit: settings.maxSessionBytes })
                   )
                 case "Rotated": {
-                  evict(outcome.evicted)
+                  letGo(cache, operations, outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
                   return Effect.succeed(
                     takeIn(
@@ -264,9 +195,9 @@ export const make = (cache: Cache, storage: Storage, settings: Settings, operati
   }
 
   return {
-    create: (userId, options) => insert(userId, settings.sessionLifetime, options),
+    create: (userId, options) => logins.insert(userId, settings.sessionLifetime, options),
     createAnonymous: (options) =>
-      Effect.catchTag(insert(undefined, settings.anonymousLifetime, options), "TooManySessions", Effect.die),
+      Effect.catchTag(logins.insert(undefined, settings.anonymousLifetime, options), "TooManySessions", Effect.die),
     rotate,
     delete: (id) =>
       Effect.suspend(() => {

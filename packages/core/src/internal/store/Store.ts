@@ -15,6 +15,7 @@ import { SessionView, SummaryImpl } from "../SessionView.ts"
 import * as Synchronization from "../Synchronization.ts"
 import * as TouchFlush from "../TouchFlush.ts"
 import * as Lifecycle from "./Lifecycle.ts"
+import * as Logins from "./Logins.ts"
 import * as Modify from "./Modify.ts"
 import * as Operations from "./Operations.ts"
 import * as Reads from "./Reads.ts"
@@ -38,7 +39,8 @@ export const make = Effect.fnUntraced(function* (
   const flush = yield* TouchFlush.make(cache, storage, settings)
   const reads = yield* Reads.make(cache, storage, loader, settings, operations)
   const updates = yield* Updates.make(cache, storage, settings, operations)
-  const lifecycle = Lifecycle.make(cache, storage, settings, operations)
+  const logins = yield* Logins.make(cache, storage, settings, operations)
+  const lifecycle = Lifecycle.make(cache, storage, settings, operations, logins)
   const sweep = yield* Sweep.make(cache, storage, settings, operations)
 
   const inTime = (what: string, effect: Effect.Effect<void>): Effect.Effect<void> =>

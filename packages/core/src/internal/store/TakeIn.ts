@@ -1,12 +1,13 @@
 /**
- * Takes in what a write of this node has answered: the row as it now stands.
+ * Takes in what a write of this node has answered: the row as it now stands, and what ended for it.
  */
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { SecretHash } from "../../SessionId.ts"
-import type { SessionRow } from "../../SessionStorage.ts"
+import type { EvictedSession, SessionRow } from "../../SessionStorage.ts"
 import type { Fill } from "../FillRegistry.ts"
 import { type AnswerTime, SessionImpl, type SessionView } from "../SessionView.ts"
+import type { Operations } from "./Operations.ts"
 
 /** An id whose secret has been hashed already. */
 export interface Presented {
@@ -32,4 +33,12 @@ export const takeIn = (
   return proof._tag === "Accepted"
     ? proof.handle.session
     : new SessionImpl(entry.view, presented.token, presented.proof)
+}
+
+/** Sessions that had to end to make room. */
+export const letGo = (cache: Cache, operations: Operations, evicted: ReadonlyArray<EvictedSession>): void => {
+  for (const { key, userId } of evicted) {
+    cache.acknowledge(key, undefined)
+    operations.publish({ _tag: "Evicted", key, userId })
+  }
 }

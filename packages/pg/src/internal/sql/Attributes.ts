@@ -66,6 +66,19 @@ export const patch = (
   return { text, names: [...members.keys()], bytes, expiring }
 }
 
+/** What becomes of a new session's attributes that are stored at the given time, in milliseconds. */
+export const ofNew = (writes: ReadonlyArray<AttributeWrite>, now: number): ReadonlyMap<string, StoredAttribute> =>
+  new Map(
+    writes.map(({ name, timeToLive, value }) => [
+      name,
+      {
+        value: wellFormed(value),
+        version: 1n,
+        expiresAt: timeToLive === undefined ? undefined : now + duration(timeToLive)
+      }
+    ])
+  )
+
 // In JSON text an unpaired surrogate can only stand in a string literal, where
 // its escape means the same.
 const wellFormed = (json: string): string =>

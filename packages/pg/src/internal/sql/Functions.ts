@@ -43,9 +43,11 @@ export const createTypes =
 export const rotateTypes =
   "text, text, text, double precision, text, double precision, double precision, double precision, boolean, jsonb, text[], integer, double precision"
 
-/** Serializes those who might add a session to a user. */
-const lockUser = (names: Names, user: string): string =>
-  `perform pg_advisory_xact_lock(hashtextextended(${literal(`user of ${names.sessions}: `)} || ${user}, 0));`
+/** The number of the advisory lock that serializes those who might add a session to a user. */
+export const userLock = (names: Names, user: string): string =>
+  `hashtextextended(${literal(`user of ${names.sessions}: `)} || ${user}, 0)`
+
+const lockUser = (names: Names, user: string): string => `perform pg_advisory_xact_lock(${userLock(names, user)});`
 
 /** Ends the user's oldest sessions until there is room for one more, or answers 'T'. Needs `v_now` and the rows' locks. */
 const makeRoom = (names: Names, others: string): string =>

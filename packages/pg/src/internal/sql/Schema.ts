@@ -5,6 +5,7 @@
  * a schema made by hand (with `sessions` partitioned, say) is left as it is.
  */
 import type { Names } from "../Names.ts"
+import * as CreateMany from "./CreateMany.ts"
 import * as Functions from "./Functions.ts"
 import * as LockFunctions from "./LockFunctions.ts"
 import * as WriteOne from "./WriteOne.ts"
@@ -80,6 +81,7 @@ export const migrations: ReadonlyArray<Migration> = [
       ),
       table(names.beats, beatColumns, 10),
       Functions.create(names),
+      CreateMany.definition(names),
       Functions.rotate(names)
     ]
   },
@@ -120,6 +122,7 @@ export const expected: ReadonlyArray<Part> = [
   { kind: "table", name: "session_beats" },
   ...beatColumns.map(([name]) => ({ kind: "column", table: "session_beats", name }) as const),
   { kind: "function", name: Functions.createName, types: Functions.createTypes },
+  { kind: "function", name: CreateMany.functionName, types: CreateMany.types },
   { kind: "function", name: Functions.rotateName, types: Functions.rotateTypes },
   { kind: "table", name: "session_locks" },
   ...lockColumns("").map(([name]) => ({ kind: "column", table: "session_locks", name }) as const),

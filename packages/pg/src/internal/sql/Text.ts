@@ -27,9 +27,9 @@ export const dollarQuoted = (body: string): string => {
   return `${tag}${body}${tag}`
 }
 
-/** A `text[]` parameter as PostgreSQL reads it. */
-export const textArray = (values: Iterable<string>): string =>
-  `{${Array.from(values, (value) => `"${value.replace(/["\\]/g, "\\$&")}"`).join(",")}}`
+/** A `text[]` parameter as PostgreSQL reads it; `undefined` is null. */
+export const textArray = (values: Iterable<string | undefined>): string =>
+  `{${Array.from(values, (value) => (value === undefined ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`
 
 /**
  * Whether a column is among a `text[]` parameter. Not simply `any($1)`: the plan for a short array looks cheaper than the one for any,
