@@ -15,6 +15,7 @@ import type { Storage } from "../../SessionStorage.ts"
 import type { FindOptions, Sessions } from "../../SessionStore.ts"
 import type { Handle } from "../CacheEntries.ts"
 import * as Coalescer from "../Coalescer.ts"
+import * as InMemory from "../InMemory.ts"
 import type { SessionLoader } from "../SessionLoader.ts"
 import { confirm } from "../TouchFlush.ts"
 import type { Operations } from "./Operations.ts"
@@ -162,6 +163,7 @@ export const make = Effect.fnUntraced(function* (
       return Effect.flatMap(read(token, options), (handle) => handle?.found ?? none)
     })
 
+  InMemory.register(find, (id) => (operations.isOpen() ? hit(Redacted.value(id))?.found : undefined))
   const reads: Reads = { get, find }
   return reads
 })
