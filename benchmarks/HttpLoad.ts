@@ -51,7 +51,8 @@ class Connection {
   ask({ body, request }: Exchange, settle: (isRight: boolean) => void): void {
     this.settle = settle
     this.expected = body
-    if (this.socket.destroyed) settle(false)
+    // Not at once: whoever is told asks again, and there is no end to the stack then.
+    if (this.socket.destroyed) setImmediate(() => settle(false))
     else this.socket.write(request)
   }
 

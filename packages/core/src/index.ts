@@ -10,5 +10,7 @@ export * from "./SessionLocks.ts"
 export * from "./SessionNotifier.ts"
 export * from "./SessionStorage.ts"
 export * from "./SessionStore.ts"
+/** How adapters that run on every request ask a store's memory. */
+export * as InMemory from "./internal/InMemory.ts"
 /** How a table of settings is read and checked; for adapters that have settings of their own. */
 export * as Setting from "./internal/Setting.ts"

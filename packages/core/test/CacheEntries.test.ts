@@ -174,7 +174,10 @@ describe("CacheEntries", () => {
     setFlagsFromString("--expose-gc")
     const gc: unknown = runInNewContext("gc")
     assert(typeof gc === "function")
-    const heap = (): number => (gc(), process.memoryUsage().heapUsed)
+    const heap = (): number => {
+      Reflect.apply(gc, undefined, [])
+      return process.memoryUsage().heapUsed
+    }
     const before = heap()
     for (const [n, { entry, token }] of made.entries()) {
       const text = JSON.stringify(["x".repeat(20_000) + n, token])

@@ -22,8 +22,8 @@ import type * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { randomBase64Url } from "./internal/Crypto.ts"
 import type { FlashMessage } from "./internal/Flash.ts"
-import { RequestSession } from "./internal/RequestSession.ts"
-import { SessionOperations } from "./internal/SessionOperations.ts"
+import { makeEnvironment, RequestSession } from "./internal/RequestSession.ts"
+import { getNow, requireNow, SessionOperations } from "./internal/SessionOperations.ts"
 import { makeCookies } from "./SessionCookie.ts"
 import type {
   SessionConflict,
@@ -183,7 +183,7 @@ export class CurrentSession extends Context.Service<CurrentSession, CurrentSessi
   "@effect-pg-session/http/CurrentSession"
 ) {
   /** See {@link CurrentSessionOperations.get}. */
-  static readonly get = CurrentSession.use((session) => session.get)
+  static readonly get = CurrentSession.use(getNow)
   /** See {@link CurrentSessionOperations.getOrAnonymous}; compiles only on routes that name this choice. */
   static readonly getOrAnonymous: Effect.Effect<
     Option.Option<Session>,
@@ -194,7 +194,7 @@ export class CurrentSession extends Context.Service<CurrentSession, CurrentSessi
     CurrentSession.use((session) => session.getOrAnonymous)
   )
   /** See {@link CurrentSessionOperations.require}. */
-  static readonly require = CurrentSession.use((session) => session.require)
+  static readonly require = CurrentSession.use(requireNow)
   /** See {@link CurrentSessionOperations.ensure}. */
   static readonly ensure = (condition: SessionCondition) => CurrentSession.use((session) => session.ensure(condition))
   /** See {@link CurrentSessionOperations.authoritative}. */
@@ -240,7 +240,7 @@ export class CurrentSession extends Context.Service<CurrentSession, CurrentSessi
         const value = session === undefined ? undefined : cookies.encode(session, 0)
         const header = value === undefined ? undefined : `${cookies.settings.name}=${Redacted.value(value)}`
         const request = { source: {}, headers: { cookie: header } }
-        return new SessionOperations(new RequestSession({ store, cookies, clock }, request, constVoid))
+        return new SessionOperations(new RequestSession(makeEnvironment({ store, cookies, clock }), request, constVoid))
       })
     )
 }

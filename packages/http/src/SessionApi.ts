@@ -18,6 +18,7 @@ import { AnonymousWhenUnavailable, Authenticated, CurrentSession } from "./Curre
 import { checkCsrf, type CsrfOptions } from "./Csrf.ts"
 import * as Attach from "./internal/Attach.ts"
 import { defaultName } from "./internal/CookieSettings.ts"
+import { requireNow } from "./internal/SessionOperations.ts"
 import { SessionCookie } from "./SessionCookie.ts"
 import type { SessionGuard } from "./SessionGuard.ts"
 import {
@@ -86,7 +87,9 @@ export const SessionApiService =
           // The credential that the API decodes hides duplicates: the header is what counts.
           [scheme]: (handler) =>
             attach((current) =>
-              Effect.flatMap(current.require, (session) => Effect.provideService(handler, Authenticated, session))
+              Effect.flatMapEager(requireNow(current), (session) =>
+                Effect.provideService(handler, Authenticated, session)
+              )
             )
         }
       })

@@ -109,6 +109,9 @@ const absent: Result.Result<undefined> = Result.succeed(undefined)
 
 /** How many verified cookies are remembered. */
 const rememberedCookies = 10_000
+/** Headers up to this length are remembered as a whole, so that not even the cookie need be looked for. */
+const rememberedLength = 512
+const plain = /^[ -~]*$/
 
 /** What a cookie says, and who has signed it. */
 interface Verified {
@@ -116,6 +119,9 @@ interface Verified {
   readonly version: string | undefined
   readonly issued: string | undefined
   readonly signedBy: "current" | "former"
+  readonly minVersion: bigint | undefined
+  /** What it means, where that does not depend on the time. */
+  readonly lasting: Result.Result<PresentedCookie, InvalidCookie> | undefined
 }
 
 /** @internal */
@@ -129,6 +135,7 @@ export const makeCookies = Effect.fnUntraced(function* (
   const signedFor = purpose(name)
 
   const recently = new RecentlyVerified<Verified>(rememberedCookies)
+  const headers = new RecentlyVerified<Verified>(rememberedCookies)
 
   const renewal = ({ issued, signedBy, version }: Verified, now: number): PresentedCookie["renew"] => {
     if (signedBy === "former") return "oldKey"
@@ -147,18 +154,26 @@ export const makeCookies = Effect.fnUntraced(function* (
     if (parts === null || signature === undefined || Option.isNone(id)) return "Malformed"
     const signedBy = signer.verify(signedFor, value.slice(0, -signature.length - 1), signature)
     if (signedBy === "refused") return "Forged"
-    return recently.put(value, { id: id.value, version: parts[2], issued: parts[3], signedBy })
+    const minVersion = readYourWrites && parts[2] !== undefined ? BigInt(parts[2]) : undefined
+    const verified = { id: id.value, version: parts[2], issued: parts[3], signedBy, minVersion, lasting: undefined }
+    return recently.put(value, maxAge === Infinity ? { ...verified, lasting: present(verified, 0) } : verified)
   }
 
-  const decodeValue = (value: string, now: number): Result.Result<PresentedCookie, InvalidCookie> => {
+  const present = (verified: Verified, now: number): Result.Result<PresentedCookie, InvalidCookie> =>
+    verified.lasting ??
+    Result.succeed({ id: verified.id, minVersion: verified.minVersion, renew: renewal(verified, now) })
+
+  const decodeValue = (
+    header: string | undefined,
+    value: string,
+    now: number
+  ): Result.Result<PresentedCookie, InvalidCookie> => {
     const verified = recently.get(value) ?? verify(value)
     if (typeof verified === "string") return refusals[verified]
-    const { id, version } = verified
-    return Result.succeed({
-      id,
-      minVersion: readYourWrites && version !== undefined ? BigInt(version) : undefined,
-      renew: renewal(verified, now)
-    })
+    if (header !== undefined && header.length <= rememberedLength && plain.test(header)) {
+      headers.put(ownCopy(header), verified)
+    }
+    return present(verified, now)
   }
 
   const attributes = {
@@ -174,12 +189,14 @@ export const makeCookies = Effect.fnUntraced(function* (
     settings,
     signer,
     decode: (header, now) => {
+      const remembered = header === undefined ? undefined : headers.get(header)
+      if (remembered !== undefined) return present(remembered, now)
       const lookup = CookieHeader.find(header, name)
       switch (lookup._tag) {
         case "Absent":
           return absent
         case "Found":
-          return decodeValue(lookup.value, now)
+          return decodeValue(header, lookup.value, now)
         case "Duplicated":
           return refusals.Duplicated
         case "Oversized":

@@ -19,6 +19,7 @@ import {
   CurrentSession,
   type CurrentSessionOperations
 } from "./CurrentSession.ts"
+import { requireNow } from "./internal/SessionOperations.ts"
 import { stepUpRequired } from "./internal/StoreErrors.ts"
 import type { SessionUnavailable, StepUpRequired, Unauthenticated } from "./SessionHttpError.ts"
 
@@ -57,7 +58,7 @@ const makeCondition = (condition: SessionCondition): SessionGuard => {
 }
 
 /** Lets users pass who are logged in; `Unauthenticated` (401) for everybody else, guests included. */
-export const requireSession: SessionGuard = makeGuard((current) => current.require)
+export const requireSession: SessionGuard = makeGuard(requireNow)
 
 /** Options of {@link requireFresh}. */
 export interface RequireFreshOptions {

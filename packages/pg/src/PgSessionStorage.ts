@@ -24,6 +24,7 @@ import * as Write from "./internal/sql/Write.ts"
 export const make = (database: Statements): Storage => {
   const { names } = database
   const load = Read.loadSql(names)
+  const loadOne = Read.loadOneSql(names)
   const list = Read.listSql(names)
   const revalidate = Read.revalidateSql(names)
   const create = Create.createSql(names)
@@ -35,12 +36,17 @@ export const make = (database: Statements): Storage => {
   const deleteAttribute = Delete.attributeSql(names)
   const announce = Delete.announceSql(names)
   const sweep = Sweep.sql(names)
+  const decodeLoaded = decodeWith("load sessions", "NotApplied", Read.decodeRows)
 
   return {
-    load: (keys) =>
-      database
-        .read("load sessions", load, Read.keyParameters(keys))
-        .pipe(decodeWith("load sessions", "NotApplied", Read.decodeRows)),
+    load: (keys) => {
+      const [key] = keys
+      const loaded =
+        keys.length === 1 && key !== undefined
+          ? database.read("load sessions", loadOne, [key])
+          : database.read("load sessions", load, Read.keyParameters(keys))
+      return decodeLoaded(loaded)
+    },
     list: (userId) =>
       database
         .read("list the user's sessions", list, Read.userParameters(userId))

@@ -4,7 +4,7 @@
  */
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { keyParameters, loadSql, revalidateSql } from "../src/internal/sql/Read.ts"
+import { keyParameters, loadOneSql, loadSql, revalidateSql } from "../src/internal/sql/Read.ts"
 import * as WriteCurrent from "../src/internal/sql/WriteCurrent.ts"
 import { attribute, aWrite, created, Fixture } from "./support/StorageFixture.ts"
 
@@ -24,6 +24,7 @@ layer(Fixture.layer, { excludeTestServices: true })("statements that run often",
         assert.lengthOf(patches, count)
         for (const [text, parameters] of [
           [loadSql(names), keys],
+          ...(count === 1 ? [[loadOneSql(names), some.map(({ key }) => key)] as const] : []),
           [revalidateSql(names), keys],
           current(requests, patches)
         ] as const) {

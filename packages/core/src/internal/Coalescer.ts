@@ -105,32 +105,37 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   const settle = (
     batch: ReadonlyArray<Pending<Item, A, E>>,
     exit: Exit.Exit<ReadonlyArray<Exit.Exit<A, E>>>
-  ): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const answers = Exit.isSuccess(exit) ? exit.value : []
-      const otherwise = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? failed : interrupted
-      for (let index = 0; index < batch.length; index++) batch[index]?.resume(answers[index] ?? otherwise)
-      sent -= batch.length
-      backlog.done(batch)
-      if (backlog.isReady && !closed) start()
-      return Exit.isFailure(exit) && otherwise === failed
-        ? Effect.logError("A batch of session operations failed unexpectedly", exit.cause)
-        : Effect.void
-    })
+  ): Effect.Effect<void> | undefined => {
+    const answers = Exit.isSuccess(exit) ? exit.value : []
+    const otherwise = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? failed : interrupted
+    for (let index = 0; index < batch.length; index++) batch[index]?.resume(answers[index] ?? otherwise)
+    sent -= batch.length
+    backlog.done(batch)
+    if (backlog.isReady && !closed) start()
+    return Exit.isFailure(exit) && otherwise === failed
+      ? Effect.logError("A batch of session operations failed unexpectedly", exit.cause)
+      : undefined
+  }
 
   const share = (): number =>
     options.minShare === undefined
       ? options.maxBatch
       : Math.min(options.maxBatch, Math.max(options.minShare, Math.ceil((backlog.size + sent) / options.concurrency)))
 
-  const sendBatches: Effect.Effect<void> = Effect.gen(function* () {
+  /** Not a generator: a lone request shall wait for the database only, and this runs for each of them. */
+  const sendBatches: Effect.Effect<void> = Effect.suspend(() => {
     while (backlog.isReady) {
       const batch = inTime(backlog.take(share(), weigh, options.maxWeight ?? Infinity))
       if (batch.length === 0) continue
       sent += batch.length
-      yield* Effect.onExit(options.send(batch.map((pending) => pending.item)), (exit) => settle(batch, exit))
+      const settled = Effect.onExitPrimitive(options.send(batch.map((pending) => pending.item)), (exit) =>
+        settle(batch, exit)
+      )
+      return Effect.flatMap(settled, sendMore)
     }
+    return Effect.void
   })
+  const sendMore = () => (backlog.isReady ? sendBatches : Effect.void)
 
   const ended = Effect.sync(() => {
     inFlight--

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { Cache } from "../SessionCache.ts"
 import type { Settings } from "../SessionConfig.ts"
 import type { SessionStoreUnavailable } from "../SessionError.ts"
-import { keyOfToken, type SessionKey } from "../SessionId.ts"
+import { hashOfToken, keyOfToken, type SecretHash, type SessionKey } from "../SessionId.ts"
 import type { Storage } from "../SessionStorage.ts"
 import type { Entry } from "./CacheEntries.ts"
 import * as Coalescer from "./Coalescer.ts"
@@ -32,6 +32,8 @@ interface Load {
   /** The id that was presented first: it is remembered as absent if it turns out to be. */
   readonly token: string
   readonly result: Deferred.Deferred<Loaded, SessionStoreUnavailable>
+  /** Made while the database answers: nobody waits for a hash then. */
+  proof: SecretHash | undefined
   /** Registered when the statement is sent. */
   fill: Fill | undefined
 }
@@ -63,7 +65,7 @@ export const make = Effect.fnUntraced(function* (
   ): Loaded => {
     const entry = rows.get(load.key)
     const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry.view.row)
-    if (entry === undefined || cache.verify(entry, load.token)._tag !== "Accepted") {
+    if (entry === undefined || cache.verify(entry, load.token, load.proof)._tag !== "Accepted") {
       cache.admitAbsence(fill, load.token, time)
     }
     // Who has ended never comes back: whatever else says so must not be served after this.
@@ -75,8 +77,9 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const fills = batch.map((load) => (load.fill = cache.fills.begin(load.key)))
       const sentAt = cache.clock.now()
-      return storage.load(batch.map((load) => load.key)).pipe(
-        Effect.map(({ now, rows }) => {
+      const answered = Effect.matchEffect(storage.load(batch.map((load) => load.key)), {
+        onFailure: (error) => Effect.succeed(batch.map(() => Exit.fail(error))),
+        onSuccess: ({ now, rows }) => {
           const time = { sentAt, now }
           const fillOf = new Map(fills.map((fill) => [fill.key, fill]))
           const entries = new Map<SessionKey, Entry>()
@@ -84,23 +87,23 @@ export const make = Effect.fnUntraced(function* (
             const fill = fillOf.get(row.key)
             if (fill !== undefined) entries.set(row.key, cache.admit(fill, row, time))
           }
-          return batch.map((load, index) => {
-            const fill = fills[index]
-            return fill === undefined
-              ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
-              : Exit.succeed(settle(load, fill, entries, time))
-          })
-        }),
-        Effect.catch((error) => Effect.succeed(batch.map(() => Exit.fail(error)))),
-        Effect.ensuring(
-          Effect.sync(() => {
-            for (const fill of fills) cache.fills.end(fill)
-            for (const load of batch) {
-              if (loads.get(load.key) === load) loads.delete(load.key)
-            }
-          })
-        )
-      )
+          return Effect.succeed(
+            batch.map((load, index) => {
+              const fill = fills[index]
+              return fill === undefined
+                ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
+                : Exit.succeed(settle(load, fill, entries, time))
+            })
+          )
+        }
+      })
+      return Effect.onExitPrimitive(answered, () => {
+        for (const fill of fills) cache.fills.end(fill)
+        for (const load of batch) {
+          if (loads.get(load.key) === load) loads.delete(load.key)
+        }
+        return undefined
+      })
     })
 
   const coalescer = yield* Coalescer.make<Load, Loaded, SessionStoreUnavailable>({
@@ -129,12 +132,13 @@ export const make = Effect.fnUntraced(function* (
             : load(token, true)
         )
       }
-      const started: Load = { key, token, result: Deferred.makeUnsafe(), fill: undefined }
+      const started: Load = { key, token, result: Deferred.makeUnsafe(), proof: undefined, fill: undefined }
       loads.set(key, started)
       coalescer.submitUnsafe(started, (exit) => {
         if (loads.get(key) === started) loads.delete(key)
         Deferred.doneUnsafe(started.result, exit)
       })
+      if (!Deferred.isDoneUnsafe(started.result)) started.proof = hashOfToken(token)
       return Deferred.await(started.result)
     })
 

@@ -11,13 +11,13 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import { CurrentSession, type CurrentSessionOperations } from "../CurrentSession.ts"
 import { SessionCookie } from "../SessionCookie.ts"
 import { cookiesRefused } from "./Counters.ts"
-import { type Environment, RequestSession } from "./RequestSession.ts"
+import { type Environment, makeEnvironment, RequestSession } from "./RequestSession.ts"
 import { makePreResponseHandler } from "./ResponseCookie.ts"
 import { SessionOperations } from "./SessionOperations.ts"
 
 /** What all requests of a layer share. */
 export const environment: Effect.Effect<Environment, never, SessionStore | SessionCookie> = Effect.gen(function* () {
-  return { store: yield* SessionStore, cookies: yield* SessionCookie, clock: yield* Clock.Clock }
+  return makeEnvironment({ store: yield* SessionStore, cookies: yield* SessionCookie, clock: yield* Clock.Clock })
 })
 
 /**
@@ -40,12 +40,19 @@ export const attach =
   <A, E, R>(
     handler: (session: CurrentSessionOperations) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, Exclude<R, CurrentSession> | HttpServerRequest> =>
-    Effect.contextWith((context: Context.Context<HttpServerRequest>) => {
-      const request = Context.get(context, HttpServerRequest)
+    Effect.withFiber((fiber): Effect.Effect<A, E, Exclude<R, CurrentSession>> => {
+      const { context } = fiber
+      const request = Context.getUnsafe(context, HttpServerRequest)
       const outer = attached(context, request.source, environment.cookies.settings.name)
       if (outer !== undefined) return Effect.provideService(handler(outer), CurrentSession, outer)
       const session = new RequestSession(environment, request, () => cookiesRefused.updateUnsafe(1, context))
       HttpEffect.appendPreResponseHandlerUnsafe(context, makePreResponseHandler(session, request))
       const operations = new SessionOperations(session)
-      return Effect.provideService(handler(operations), CurrentSession, operations)
+      // What `Effect.provideService` does, without effects of its own for each request: the service is there when it runs.
+      const handled = handler(operations) as Effect.Effect<A, E, Exclude<R, CurrentSession>>
+      fiber.setContext(Context.add(context, CurrentSession, operations))
+      return Effect.onExitPrimitive(handled, () => {
+        fiber.setContext(context)
+        return undefined
+      })
     })

@@ -3,7 +3,7 @@
  * the response has to say about the cookie. The operations are in
  * `SessionOperations.ts`; this is the state that they share.
  */
-import type { Session, SessionId, Sessions } from "@effect-pg-session/core"
+import { InMemory, type Session, type SessionId, type Sessions } from "@effect-pg-session/core"
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,14 @@ export interface Environment {
   readonly store: Sessions
   readonly cookies: SessionCookies
   readonly clock: Clock.Clock
+  readonly findInMemory: InMemory.FindInMemory
 }
+
+/** On these services. */
+export const makeEnvironment = (services: Omit<Environment, "findInMemory">): Environment => ({
+  ...services,
+  findInMemory: InMemory.findIn(services.store)
+})
 
 /** What there is to know of a request. */
 export interface PresentingRequest {
@@ -81,7 +88,9 @@ export class RequestSession {
   private presented(): PresentedCookie | undefined {
     this.asked = true
     if (this.decoded === undefined) {
-      this.decoded = this.environment.cookies.decode(this.request.headers["cookie"], this.now)
+      const { cookies } = this.environment
+      // The time is for the age of a cookie only.
+      this.decoded = cookies.decode(this.request.headers["cookie"], cookies.settings.maxAge === Infinity ? 0 : this.now)
       if (Result.isFailure(this.decoded)) this.onRefused()
     }
     return Result.isSuccess(this.decoded) ? this.decoded.success : undefined
@@ -115,7 +124,8 @@ export class RequestSession {
     return Effect.suspend(() => this.read())
   }
 
-  private read(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
+  /** The same, within an effect that runs: what memory has is answered at once, as an `Exit`. */
+  read(): Effect.Effect<Option.Option<Session>, SessionUnavailable> {
     if (this.settled !== undefined) return this.settled
     // Whoever was loading may have been interrupted: then somebody else does it.
     if (this.loading) {
@@ -125,6 +135,12 @@ export class RequestSession {
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
     const { minVersion } = presented
+    const found = minVersion === undefined ? this.environment.findInMemory(presented.id) : undefined
+    if (found !== undefined) {
+      this.settled = found
+      if (presented.renew !== undefined && this.known !== undefined) this.renew()
+      return found
+    }
     this.loading = true
     const find = this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion })
     const settled = Effect.onExitPrimitive(Effect.catch(find, answerWith), (exit) => {

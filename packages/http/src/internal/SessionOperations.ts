@@ -274,6 +274,15 @@ export class SessionOperations implements CurrentSessionOperations {
   }
 }
 
+/**
+ * `get` and `require`, within an effect that runs: what memory has is answered at once, without effects around it. Other
+ * implementations of the operations are asked in the usual way.
+ */
+export const getNow = (session: CurrentSessionOperations): CurrentSessionOperations["get"] =>
+  session instanceof SessionOperations ? session.request.read() : session.get
+export const requireNow = (session: CurrentSessionOperations): CurrentSessionOperations["require"] =>
+  session instanceof SessionOperations ? Effect.flatMapEager(session.request.read(), userSession) : session.require
+
 const userSession = (found: Option.Option<Session>): Effect.Effect<Session, Unauthenticated> =>
   Option.isSome(found) && Option.isSome(found.value.userId) ? Effect.succeed(found.value) : unauthenticated
 

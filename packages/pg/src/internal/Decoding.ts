@@ -8,15 +8,17 @@ import { UnexpectedAnswer } from "./sql/Text.ts"
 export const decodeWith =
   <A>(operation: string, outcome: "NotApplied" | "Unknown", decode: (rows: ReadonlyArray<Row>) => A) =>
   (self: Effect.Effect<ReadonlyArray<Row>, SessionStoreUnavailable>): Effect.Effect<A, SessionStoreUnavailable> =>
-    Effect.flatMap(self, (rows) =>
-      Effect.try({
-        try: () => decode(rows),
-        catch: (cause) =>
+    Effect.flatMap(self, (rows): Effect.Effect<A, SessionStoreUnavailable> => {
+      try {
+        return Effect.succeed(decode(rows))
+      } catch (cause) {
+        return Effect.fail(
           new SessionStoreUnavailable({
             operation,
             reason: "DatabaseError",
             outcome,
             detail: cause instanceof UnexpectedAnswer ? cause.message : "the answer cannot be read"
           })
-      })
-    )
+        )
+      }
+    })

@@ -52,8 +52,27 @@ export const make = (database: Statements): Storage["tryWrite"] => {
     )
   }
 
+  /** What most calls are: one change, made on the version that still stands. */
+  const sendOne = (request: WriteRequest, patch: WriteCurrent.Patch): ReturnType<Storage["tryWrite"]> => {
+    const requests = [request]
+    return Effect.flatMap(
+      send(current(requests, [patch]), (rows) => WriteCurrent.decode(rows, requests)),
+      ({ now, outcomes }): ReturnType<Storage["tryWrite"]> => {
+        const [outcome] = outcomes
+        return outcome === undefined
+          ? send(general(requests), (rows) => Write.decodeTry(rows, 1))
+          : Effect.succeed({ now, outcomes: [outcome] })
+      }
+    )
+  }
+
   return (requests) =>
     Effect.suspend(() => {
+      const [lone] = requests
+      if (lone !== undefined && requests.length === 1) {
+        const patch = WriteCurrent.patchOf(lone)
+        return patch === undefined ? send(general(requests), (rows) => Write.decodeTry(rows, 1)) : sendOne(lone, patch)
+      }
       const outcomes: Outcomes = Array.from({ length: requests.length })
       const patched: Array<readonly [index: number, request: WriteRequest]> = []
       const patches: Array<WriteCurrent.Patch> = []

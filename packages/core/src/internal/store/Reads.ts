@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
@@ -14,6 +15,7 @@ import type { Storage } from "../../SessionStorage.ts"
 import type { FindOptions, Sessions } from "../../SessionStore.ts"
 import type { Handle } from "../CacheEntries.ts"
 import * as Coalescer from "../Coalescer.ts"
+import * as InMemory from "../InMemory.ts"
 import type { SessionLoader } from "../SessionLoader.ts"
 import { confirm } from "../TouchFlush.ts"
 import type { Operations } from "./Operations.ts"
@@ -166,6 +168,7 @@ export const make = Effect.fnUntraced(function* (
     get: (id, options) => new Read(performGet, id, options),
     find: (id, options) => new Read(performFind, id, options)
   }
+  InMemory.register(reads.find, (id) => (operations.isOpen() ? hit(Redacted.value(id))?.found : undefined))
   return reads
 })
 

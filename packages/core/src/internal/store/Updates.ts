@@ -120,33 +120,32 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const fills = changes.map(({ request }) => cache.fills.begin(request.key))
       const sentAt = clock.now()
-      const forgetAll = Effect.sync(() => {
-        for (const { request } of changes) cache.forget(request.key)
+      const answered = Effect.matchEffect(statement(changes.map(({ request }) => request)), {
+        onFailure: (error) => Effect.succeed(changes.map((change) => unavailable(change, error))),
+        onSuccess: ({ now, outcomes }) =>
+          Effect.succeed(
+            changes.map((change, index) => {
+              const outcome = outcomes[index]
+              const fill = fills[index]
+              if (outcome === undefined || fill === undefined) return missingAnswer
+              switch (outcome._tag) {
+                case "Busy":
+                  return postpone(change)
+                case "Unavailable":
+                  return unavailable(change, outcome.error)
+                default:
+                  return settle(change, outcome, fill, { sentAt, now })
+              }
+            })
+          )
       })
-      return statement(changes.map(({ request }) => request)).pipe(
-        Effect.map(({ now, outcomes }) =>
-          changes.map((change, index) => {
-            const outcome = outcomes[index]
-            const fill = fills[index]
-            if (outcome === undefined || fill === undefined) return missingAnswer
-            switch (outcome._tag) {
-              case "Busy":
-                return postpone(change)
-              case "Unavailable":
-                return unavailable(change, outcome.error)
-              default:
-                return settle(change, outcome, fill, { sentAt, now })
-            }
-          })
-        ),
-        Effect.catch((error) => Effect.sync(() => changes.map((change) => unavailable(change, error)))),
-        Effect.onInterrupt(() => forgetAll),
-        Effect.ensuring(
-          Effect.sync(() => {
-            for (const fill of fills) cache.fills.end(fill)
-          })
-        )
-      )
+      return Effect.onExitPrimitive(answered, (exit) => {
+        if (Exit.hasInterrupts(exit)) {
+          for (const { request } of changes) cache.forget(request.key)
+        }
+        for (const fill of fills) cache.fills.end(fill)
+        return undefined
+      })
     })
 
   const lane = (
