@@ -1,0 +1,21 @@
+/** All mutations, in the order in which they are shown. */
+import type { Mutation } from "./Mutation.ts"
+import * as Cache from "./catalogue/Cache.ts"
+import * as Http from "./catalogue/Http.ts"
+import * as LockFunctions from "./catalogue/LockFunctions.ts"
+import * as Locking from "./catalogue/Locking.ts"
+import * as Reading from "./catalogue/Reading.ts"
+import * as Statements from "./catalogue/Statements.ts"
+import * as Synchronizing from "./catalogue/Synchronizing.ts"
+import * as Writing from "./catalogue/Writing.ts"
+
+export const catalogue: ReadonlyArray<Mutation> = [
+  ...Cache.mutations,
+  ...Reading.mutations,
+  ...Synchronizing.mutations,
+  ...Writing.mutations,
+  ...Statements.mutations,
+  ...Locking.mutations,
+  ...LockFunctions.mutations,
+  ...Http.mutations
+]
