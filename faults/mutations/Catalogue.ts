@@ -2,6 +2,7 @@
 import type { Mutation } from "./Mutation.ts"
 import * as Cache from "./catalogue/Cache.ts"
 import * as Http from "./catalogue/Http.ts"
+import * as KeyOrder from "./catalogue/KeyOrder.ts"
 import * as LockFunctions from "./catalogue/LockFunctions.ts"
 import * as Locking from "./catalogue/Locking.ts"
 import * as Reading from "./catalogue/Reading.ts"
@@ -15,6 +16,7 @@ export const catalogue: ReadonlyArray<Mutation> = [
   ...Synchronizing.mutations,
   ...Writing.mutations,
   ...Statements.mutations,
+  ...KeyOrder.mutations,
   ...Locking.mutations,
   ...LockFunctions.mutations,
   ...Http.mutations

@@ -56,7 +56,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G1",
     step: "an answer is not cached if a notice about its user or group came meanwhile",
     edits: [edit(fills, "return !isNamed(fill, owners)", "return true")],
-    tests: [boundedStaleness]
+    tests: [synchronization]
   },
   {
     name: "fill-all-ended",

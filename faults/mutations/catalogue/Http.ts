@@ -2,7 +2,6 @@
 import { edit, type Mutation } from "../Mutation.ts"
 import { inHttp } from "../TestFiles.ts"
 
-const signer = "packages/http/src/CookieSigner.ts"
 const cookie = "packages/http/src/SessionCookie.ts"
 const crypto = "packages/http/src/internal/Crypto.ts"
 const header = "packages/http/src/internal/CookieHeader.ts"

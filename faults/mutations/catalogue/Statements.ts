@@ -11,18 +11,7 @@ const texts = `${sql}/Text.ts`
 const touch = `${sql}/Touch.ts`
 const remove = `${sql}/Delete.ts`
 const sweep = `${sql}/Sweep.ts`
-const {
-  conformance,
-  fence,
-  keyOrder,
-  limits,
-  lostUpdates,
-  storage,
-  storageHammer,
-  storageParts,
-  tryWrite,
-  tryWriteRaces
-} = inPg
+const { conformance, fence, limits, lostUpdates, storage, storageHammer, storageParts, tryWrite, tryWriteRaces } = inPg
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -108,22 +97,6 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G8",
     step: "it keeps the lock from being granted until it is committed",
     edits: [edit(write, `order by l.name for share\${locked === "skip" ? " skip locked" : ""}`, "order by l.name")],
-    tests: [fence]
-  },
-  {
-    name: "sql-fence-after-sessions",
-    guarantee: "G8",
-    step: "it locks locks after sessions",
-    edits: [
-      edit(write, "where l.name = ${anyLock} and (select count(*) from locked) >= 0", "where l.name = ${anyLock}")
-    ],
-    tests: [fence]
-  },
-  {
-    name: "sql-fence-tied",
-    guarantee: "G8",
-    step: "it locks the sessions that locks are tied to along with the others, in the order of keys",
-    edits: [edit(write, `fenced && locked === "wait" ? \`any(\${keysWithTied(names)})\` : among("$2")`, `among("$2")`)],
     tests: [fence]
   },
   {

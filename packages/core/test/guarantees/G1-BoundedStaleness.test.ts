@@ -130,6 +130,23 @@ describe("a load that was overtaken", () => {
     })
   )
 
+  it.effect("by a loss of the listener, and by all that follows it, is not cached either", () =>
+    Effect.gen(function* () {
+      const { a, b, controls, id } = yield* two
+      const pause = yield* controls.pauseAfter("load", "b")
+      const reader = yield* begin(noteOn(b, id))
+      yield* controls.cut("b")
+      yield* settle
+      yield* writeNote(a, id, "new")
+      yield* pass(200)
+      assert.isTrue((yield* b.health).synced, "the comparison, which could not know of the session, is over")
+      yield* pause.resume
+      assert.strictEqual(yield* Fiber.join(reader), "old")
+      assert.strictEqual((yield* b.health).cache.size, 0)
+      assert.strictEqual(yield* noteOn(b, id), "new")
+    })
+  )
+
   it.effect("takes no new readers", () =>
     Effect.gen(function* () {
       const { a, b, controls, id, statements } = yield* two
@@ -275,6 +292,23 @@ describe("a listener that falls silent", () => {
         assert.strictEqual(yield* noteOn(b, id), "new")
         assert.isAtMost((yield* statements("load", "b")) - loads, 1)
       })
+  )
+
+  it.effect("is noticed by reads without options, too, which take the shortest path", () =>
+    Effect.gen(function* () {
+      const { a, b, controls, id, statements } = yield* cached
+      const got = Effect.flatMap(b.get(id), Session.get(Note))
+      const found = Effect.flatMap(b.find(id), (session) => Session.get(Option.getOrThrow(session), Note))
+      yield* controls.hold("b")
+      yield* writeNote(a, id, "new")
+      const loads = yield* statements("load", "b")
+      yield* pass(maxStaleness / 2)
+      assert.deepStrictEqual([yield* got, yield* found], ["old", "old"])
+      assert.strictEqual(yield* statements("load", "b"), loads, "memory is still served")
+      yield* pass(maxStaleness / 2 + 100)
+      assert.deepStrictEqual([yield* got, yield* found], ["new", "new"])
+      assert.strictEqual(yield* statements("load", "b"), loads + 2)
+    })
   )
 
   it.effect("never lets a read answer from memory while its statements are unanswered, too", () =>
