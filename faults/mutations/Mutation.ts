@@ -16,6 +16,11 @@ export interface Mutation {
   readonly edits: ReadonlyArray<Edit>
   /** The files of tests of which one must notice. */
   readonly tests: ReadonlyArray<string>
+  /**
+   * Which of their tests are run, where all of them would take long: a regular expression. One of those that it matches must pass in spite of
+   * the mutation, so that what breaks everything is told apart.
+   */
+  readonly only?: string
   /** Why nothing notices: another step protects the same. Both are then switched off together in a mutation of their own. */
   readonly redundant?: string
 }

@@ -20,9 +20,9 @@ const document = join(root, "docs", "reliability.md")
 const begin = "<!-- mutations: begin -->"
 const end = "<!-- mutations: end -->"
 
-export const fingerprint = ({ edits, tests }: Mutation): string =>
+export const fingerprint = ({ edits, only, tests }: Mutation): string =>
   createHash("sha256")
-    .update(JSON.stringify([edits, tests]))
+    .update(JSON.stringify(only === undefined ? [edits, tests] : [edits, tests, only]))
     .digest("hex")
     .slice(0, 16)
 

@@ -55,6 +55,7 @@ export const inPg = {
 export const inHttp = {
   concurrency: http("Concurrency"),
   cookieSigner: http("CookieSigner"),
+  crypto: http("Crypto"),
   expressStore: http("ExpressStore"),
   guards: http("Guards"),
   hostileClients: http("HostileClients"),

@@ -16,6 +16,8 @@ export interface Running {
   /** The copy. */
   readonly directory: string
   readonly files: ReadonlyArray<string>
+  /** A regular expression for the names of the tests to be run. */
+  readonly only: string | undefined
   /** After so many failures nothing more is started; 0: all tests run. */
   readonly bail: number
   /** A command that starts each run, such as `nice`. */
@@ -29,7 +31,7 @@ const reportName = "report.json"
 
 export const run = (running: Running): Effect.Effect<Report> =>
   Effect.callback<Report>((resume) => {
-    const { bail, directory, files, through } = running
+    const { bail, directory, files, only, through } = running
     rmSync(join(directory, reportName), { force: true })
     const projects = [...new Set(files.map(projectOf))]
     const [command = "", ...args] = [
@@ -40,6 +42,7 @@ export const run = (running: Running): Effect.Effect<Report> =>
       "--config=vitest.workspace.ts",
       ...projects.map((name) => `--project=${name}`),
       ...files,
+      ...(only === undefined ? [] : [`--testNamePattern=${only}`]),
       `--bail=${bail}`,
       "--reporter=json",
       `--outputFile=${reportName}`

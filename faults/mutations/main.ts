@@ -34,30 +34,42 @@ const { values } = parseArgs({
 const through = values.through.split(" ").filter((word) => word !== "")
 const isMeant = ({ name }: Mutation): boolean =>
   values.only === undefined || values.only.some((part) => name.includes(part))
-const isDone = (mutation: Mutation): boolean =>
-  Results.load()[mutation.name]?.fingerprint === Results.fingerprint(mutation)
+const isDone = (mutation: Mutation): boolean => {
+  const result = Results.load()[mutation.name]
+  if (result === undefined || result.fingerprint !== Results.fingerprint(mutation)) return false
+  return result.caughtBy !== null || mutation.redundant !== undefined
+}
 
 const meant = catalogue.filter((mutation) => isMeant(mutation) && (values.again || !isDone(mutation)))
 
-const run = (directory: string, files: ReadonlyArray<string>, bail: number) =>
-  Tests.run({ directory, files, bail, through })
+type Chosen = Pick<Mutation, "tests" | "only">
+
+const run = (directory: string, { only, tests }: Chosen, bail: number) =>
+  Tests.run({ directory, files: tests, only, bail, through })
 
 /** Without any mutation everything must pass. */
-const checkUnmutated = Effect.fnUntraced(function* (directory: string, files: ReadonlyArray<string>) {
-  const { failed, passed, problems } = yield* run(directory, files, 0)
+const checkUnmutated = Effect.fnUntraced(function* (directory: string, chosen: Chosen) {
+  const { failed, passed, problems } = yield* run(directory, chosen, 0)
   if (failed.length === 0 && problems.length === 0 && passed > 0) return
   return yield* Effect.die(new Error(`without any mutation: ${[...failed, ...problems].join("; ") || "no test ran"}`))
 })
 
+/** All that is meant of a file of tests. */
+const meantOf = (file: string): Chosen => {
+  const patterns = meant.filter(({ tests }) => tests.includes(file)).map(({ only }) => only)
+  return { tests: [file], only: patterns.some((only) => only === undefined) ? undefined : patterns.join("|") }
+}
+
 /** What became of a mutation: the test that failed, or that none did. Fails, with the reason, where it says nothing of the step. */
-const attempt = Effect.fnUntraced(function* (copy: Copy.Copy, { edits, tests }: Mutation) {
+const attempt = Effect.fnUntraced(function* (copy: Copy.Copy, mutation: Mutation) {
   const { directory } = copy
-  const first = yield* copy.mutated(edits, run(directory, tests, 1))
+  const { edits } = mutation
+  const first = yield* copy.mutated(edits, run(directory, mutation, 1))
   const [caughtBy] = first.failed
   if (caughtBy === undefined) return first.problems.length === 0 ? null : yield* Effect.fail(first.problems.join("; "))
   if (first.passed > 0) return caughtBy
   // What breaks everything, such as a statement that cannot be parsed, is no mutation.
-  const all = yield* copy.mutated(edits, run(directory, tests, 0))
+  const all = yield* copy.mutated(edits, run(directory, mutation, 0))
   return all.passed > 0 ? caughtBy : yield* Effect.fail("not one test passes")
 })
 
@@ -70,7 +82,7 @@ const program = Effect.gen(function* () {
     const { name, redundant, tests } = mutation
     for (const file of tests) {
       if (checked.has(file)) continue
-      yield* checkUnmutated(copy.directory, [file])
+      yield* checkUnmutated(copy.directory, meantOf(file))
       checked.add(file)
     }
     const result = yield* Effect.result(attempt(copy, mutation))

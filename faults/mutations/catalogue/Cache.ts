@@ -4,8 +4,17 @@ import { inCore } from "../TestFiles.ts"
 
 const fills = "packages/core/src/internal/FillRegistry.ts"
 const cache = "packages/core/src/SessionCache.ts"
-const { absentKeys, boundedStaleness, cacheEntries, expiry, fillRegistry, readYourWrites, resurrection, storms } =
-  inCore
+const {
+  absentKeys,
+  boundedStaleness,
+  cacheEntries,
+  expiry,
+  fillRegistry,
+  readYourWrites,
+  resurrection,
+  storms,
+  synchronization
+} = inCore
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -273,6 +282,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G12",
     step: "an older beat does not take back what a newer one has confirmed",
     edits: [edit(cache, "if (time > this.syncedThrough) this.syncedThrough = time", "this.syncedThrough = time")],
-    tests: [boundedStaleness]
+    tests: [boundedStaleness],
+    redundant: "beats return in order, and one that has returned makes those before it worthless"
   }
 ]

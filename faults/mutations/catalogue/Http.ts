@@ -32,7 +32,7 @@ export const mutations: ReadonlyArray<Mutation> = [
         "return left === right"
       )
     ],
-    tests: [cookieSigner]
+    tests: [inHttp.crypto]
   },
   {
     name: "cookie-purpose",

@@ -5,7 +5,7 @@ import { inPg } from "../TestFiles.ts"
 const functions = "packages/pg/src/internal/sql/LockFunctions.ts"
 const runner = "packages/pg/src/internal/StatementRunner.ts"
 const payload = "packages/pg/src/internal/NotificationPayload.ts"
-const { conformance, database, locks, locksHammer, notifier, payload: payloads, boundedStaleness } = inPg
+const { conformance, database, locks, notifier, payload: payloads } = inPg
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -13,7 +13,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G8",
     step: "a lock that is held is not granted",
     edits: [edit(functions, "      v_live := v_live + 1;", "      v_live := v_live + 0;")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-row",
@@ -26,14 +27,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         "v_queue\n    from ${names.locks} l where l.name = p_lock;\n    exit"
       )
     ],
-    tests: [conformance, locksHammer]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-token",
     guarantee: "G8",
     step: "a token that is not larger than those before fails the grant",
     edits: [edit(functions, "if v_token <= any(v_tokens) then", "if v_token < 0 then")],
-    tests: [locks]
+    tests: [locks],
+    only: "nothing is granted by a sequence|a lock has one holder"
   },
   {
     name: "sql-lock-turn",
@@ -46,49 +49,56 @@ export const mutations: ReadonlyArray<Mutation> = [
         "(cardinality(v_queue) >= 0 or v_queue[1] = p_node or"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-turn-ends",
     guarantee: "G8",
     step: "a node that does not come in its turn holds nobody up",
     edits: [edit(functions, 'v_now >= v_ends[v_free] + ${interval("p_turn")} or', "v_now < '-infinity' or")],
-    tests: [conformance, locks]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-clock-back",
     guarantee: "G8",
     step: "nor does a clock that was set back",
     edits: [edit(functions, ' or v_now < v_ends[v_free] - ${interval("p_turn")}) then', ") then")],
-    tests: [locks]
+    tests: [locks],
+    only: "a released permit is free although|a lock has one holder"
   },
   {
     name: "sql-lock-fewer-permits",
     guarantee: "G8",
     step: "where a lock has fewer permits than before, no former token stays valid",
     edits: [edit(functions, "if cardinality(v_ends) > p_permits then", "if cardinality(v_ends) < 0 then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-same-owner",
     guarantee: "G8",
     step: "who asks again, because an answer was lost, is answered the same grant",
     edits: [edit(functions, "if v_owners[i] = p_owner then", "if v_owners[i] = '' then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-lock-session",
     guarantee: "G8",
     step: "no lock of a session that has ended is granted or extended",
     edits: [edit(functions, "`p_session is not null\n    and not exists", "`p_session = ''\n    and not exists")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-extend-token",
     guarantee: "G8",
     step: "a lease is extended by its token",
     edits: [edit(functions, "v_tokens[v_slot]::text <> p_token or ")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-extend-owner",
@@ -101,14 +111,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         "v_slot := array_position(v_tokens::text[], p_token);\n  if v_slot is null or v_tokens"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-extend-ended",
     guarantee: "G8",
     step: "a lease that has ended is not extended",
     edits: [edit(functions, " or v_ends[v_slot] <= v_now or ", " or ")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-extend-row-lock",
@@ -121,14 +133,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         "into v_owners, v_tokens, v_ends\n  from ${names.locks} l where l.name = p_lock;"
       )
     ],
-    tests: [locks, locksHammer]
+    tests: [locks],
+    only: "who waited for the row|a lock has one holder|who was granted it extends it"
   },
   {
     name: "sql-extend-never-shorter",
     guarantee: "G8",
     step: "an extension never shortens a lease",
     edits: [edit(functions, 'if v_ends[v_slot] < v_now + ${interval("p_lease")} then', "if v_slot > 0 then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-release-owner",
@@ -141,7 +155,8 @@ export const mutations: ReadonlyArray<Mutation> = [
         "v_slot := coalesce(array_position(v_owners, p_owner), 1);"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-release-keeps-token",
@@ -154,7 +169,8 @@ export const mutations: ReadonlyArray<Mutation> = [
         "v_owners[v_slot] := null;\n  if released then v_ends[v_slot] := v_now; end if;\n  update ${names.locks} l set owners = v_owners, ends = v_ends, tokens = array_fill(0::bigint, array[cardinality(v_ends)]) where"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-release-row-lock",
@@ -167,7 +183,8 @@ export const mutations: ReadonlyArray<Mutation> = [
         "  v_slot int;\nbegin\n  select l.owners, l.ends, l.queue into v_owners, v_ends, v_queue\n  from ${names.locks} l where l.name = p_lock;"
       )
     ],
-    tests: [locks, locksHammer]
+    tests: [locks],
+    only: "who waited for the row|a lock has one holder|who was granted it extends it"
   },
   {
     name: "sql-leave-tells",
@@ -180,14 +197,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         "if v_first = '' and cardinality(v_queue) > 0"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "PgSessionLocks"
   },
   {
     name: "sql-queue-bound",
     guarantee: "G10",
     step: "a lock's queue is bounded",
     edits: [edit(functions, "const maxQueue = 256", "const maxQueue = 1_000_000")],
-    tests: [locks]
+    tests: [locks],
+    only: "no more than 256|a lock has one holder"
   },
   {
     name: "statement-never-twice",
@@ -200,7 +219,8 @@ export const mutations: ReadonlyArray<Mutation> = [
         "Effect.catchIf(statement, isLost, () => statement)"
       )
     ],
-    tests: [database]
+    tests: [database],
+    only: "a write is not, and its outcome|a read is sent again"
   },
   {
     name: "statement-unknown",
@@ -213,35 +233,32 @@ export const mutations: ReadonlyArray<Mutation> = [
         "timedOut(operation, sent, false, limits.statementTimeout)"
       )
     ],
-    tests: [database]
+    tests: [database],
+    only: "answers that never arrive|more statements than"
   },
   {
     name: "statement-own-fiber",
     guarantee: "G5",
     step: "a statement that was sent is not cancelled because its caller was interrupted",
     edits: [edit(runner, "if (!sent) fiber.interruptUnsafe()", "fiber.interruptUnsafe()")],
-    tests: [database]
+    tests: [database],
+    only: "does not cancel a statement|withdraws a statement"
   },
   {
     name: "statement-withdrawn",
     guarantee: "G5",
     step: "what was not sent in time is not applied later",
     edits: [edit(runner, "limits.statementTimeout))\n        fiber.interruptUnsafe()", "limits.statementTimeout))")],
-    tests: [database]
+    tests: [database],
+    only: "a pool without a free|more statements than"
   },
   {
     name: "statement-bound",
     guarantee: "G10",
     step: "statements that wait are bounded",
     edits: [edit(runner, "if (jobs.size >= limits.maxPending) return", "if (jobs.size < 0) return")],
-    tests: [database]
-  },
-  {
-    name: "statement-own-transaction",
-    guarantee: "G5",
-    step: "statements never join a transaction of the caller",
-    edits: [edit(runner, "const fiber = runFork(kind", "const fiber = Effect.runFork(kind")],
-    tests: [database]
+    tests: [database],
+    only: "more statements than allowed|a pool without a free"
   },
   {
     name: "payload-other-version",
@@ -284,7 +301,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G1",
     step: "a server in recovery is refused",
     edits: [edit("packages/pg/src/PgSessionNotifier.ts", "if (server.inRecovery) return yield* inRecovery()")],
-    tests: [notifier]
+    tests: [notifier],
+    only: "a server in recovery|another one, and so is"
   },
   {
     name: "server-identity",
@@ -297,6 +315,7 @@ export const mutations: ReadonlyArray<Mutation> = [
         "identity: String(identity).slice(0, 1),"
       )
     ],
-    tests: [notifier, boundedStaleness]
+    tests: [notifier],
+    only: "a server in recovery|another one, and so is"
   }
 ]

@@ -74,7 +74,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G4",
     step: "a load that finds a session gone drops what is in memory of it",
     edits: [edit(loader, "if (entry === undefined) cache.supersede(load.key, undefined)")],
-    tests: [readYourWrites, resurrection]
+    tests: [boundedStaleness]
   },
   {
     name: "load-sent-at",

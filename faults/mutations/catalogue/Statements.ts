@@ -11,7 +11,7 @@ const texts = `${sql}/Text.ts`
 const touch = `${sql}/Touch.ts`
 const remove = `${sql}/Delete.ts`
 const sweep = `${sql}/Sweep.ts`
-const { conformance, fence, limits, lostUpdates, storage, storageHammer, storageParts, tryWrite, tryWriteRaces } = inPg
+const { conformance, fence, limits, lostUpdates, storage, storageParts, tryWrite, tryWriteRaces } = inPg
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -19,35 +19,40 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "the statement for many changes compares the session's version",
     edits: [edit(write, "when n.expected_version <> n.version then 'V'", "when n.expected_version < 0 then 'V'")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "an expected version is required exactly|an accepted change increments"
   },
   {
     name: "sql-write-attributes",
     guarantee: "G3",
     step: "it compares the versions of attributes",
     edits: [edit(write, "when m.name is not null then 'A'", "when m.name = '' then 'A'")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "expected attribute versions are required|an accepted change increments"
   },
   {
     name: "sql-write-proof",
     guarantee: "G9",
     step: "it demands the secret's hash",
     edits: [edit(write, ` or \${isProven("n", "n.proof", "n.at")} is not true then 'G'`, " then 'G'")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "proved by the wrong secret|an accepted change increments"
   },
   {
     name: "sql-write-live",
     guarantee: "G6",
     step: "it changes no session that has expired",
     edits: [edit(write, `or not \${isLive("n", "n.at")} or`, "or")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a session is live exactly until|an accepted change increments"
   },
   {
     name: "sql-write-size",
     guarantee: "G10",
     step: "it limits the session's size",
     edits: [edit(write, "when n.new_bytes > n.max_bytes then 'B'")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "what a change replaces or removes does not count|an accepted change increments"
   },
   {
     name: "sql-write-locked-row",
@@ -56,14 +61,15 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(write, `order by s.key for no key update\${locked === "skip" ? " skip locked" : ""}`, "order by s.key")
     ],
-    tests: [storageHammer, lostUpdates]
+    tests: [lostUpdates]
   },
   {
     name: "sql-write-notice",
     guarantee: "G1",
     step: "it announces what it has changed",
     edits: [edit(write, "where k.notify or k.new_expires_at", "where k.new_expires_at")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a change is announced with|of a batch those are announced|an accepted change increments"
   },
   {
     name: "sql-write-silent-limits",
@@ -76,14 +82,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         "where k.notify"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "who does not want to tell|an accepted change increments"
   },
   {
     name: "sql-write-silent-group",
     guarantee: "G4",
     step: "it announces another group, also where updates are silent",
     edits: [edit(write, "or k.new_group_id is distinct from k.group_id")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "who does not want to tell|an accepted change increments"
   },
   {
     name: "sql-fence-token",
@@ -104,84 +112,90 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "the function for one change compares the session's version",
     edits: [edit(one, "if p_version <> v_row.version then", "if p_version < 0 then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "an expected version is required exactly|an accepted change increments"
   },
   {
     name: "sql-one-attributes",
     guarantee: "G3",
     step: "it compares the versions of attributes",
     edits: [edit(one, "if v_actual <> (p_expected -> i ->> 1)::bigint then", "if v_actual < 0 then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "expected attribute versions are required|an accepted change increments"
   },
   {
     name: "sql-one-proof",
     guarantee: "G9",
     step: "it demands the secret's hash",
     edits: [edit(one, ` or \${isProven("v_row", "p_proof", "v_now")} is not true then`, " then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "proved by the wrong secret|an accepted change increments"
   },
   {
     name: "sql-one-live",
     guarantee: "G6",
     step: "it changes no session that has expired",
     edits: [edit(one, `if not \${isLive("v_row", "v_now")} or`, "if")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a session is live exactly until|an accepted change increments"
   },
   {
     name: "sql-one-row-lock",
     guarantee: "G3",
     step: "it locks the row before it looks at it",
     edits: [edit(one, "where s.key = p_key for no key update;", "where s.key = p_key;")],
-    tests: [lostUpdates, storageHammer]
+    tests: [lostUpdates]
   },
   {
     name: "sql-one-row-lock-skip",
     guarantee: "G3",
     step: "so it does where it does not wait",
     edits: [edit(one, "where s.key = p_key for no key update skip locked;", "where s.key = p_key;")],
-    tests: [lostUpdates, storageHammer, storageParts]
+    tests: [lostUpdates]
   },
   {
     name: "sql-one-clock",
     guarantee: "G6",
     step: "it reads the clock once it has the row",
     edits: [edit(one, "  v_now := ${lateClock};", `  v_now := date_trunc('milliseconds', now());`)],
-    tests: [storage]
+    tests: [storage],
+    only: "deadline that passes while|attribute lifetimes count|secret that was replaced"
   },
   {
     name: "sql-one-silent-limits",
     guarantee: "G6",
     step: "it announces a limit that became shorter, also where updates are silent",
     edits: [edit(one, "if p_notify or v_new.expires_at < v_row.expires_at or", "if p_notify or")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "who does not want to tell|an accepted change increments"
   },
   {
     name: "sql-current-version",
     guarantee: "G3",
     step: "the short statement changes only the version that it was made on",
     edits: [edit(current, "`l.version = ${version} and ", "`(l.version = ${version} or true) and ")],
-    tests: [tryWrite, tryWriteRaces]
+    tests: [tryWriteRaces]
   },
   {
     name: "sql-current-proof",
     guarantee: "G9",
     step: "it demands the secret's hash",
     edits: [edit(current, ` and \${isProven("l", proof, at)}`, " and (${proof} is not null)")],
-    tests: [tryWrite, tryWriteRaces, conformance]
+    tests: [tryWriteRaces]
   },
   {
     name: "sql-current-live",
     guarantee: "G6",
     step: "it changes no session that has expired",
     edits: [edit(current, ` and \${isLive("l", at)}`)],
-    tests: [tryWrite, tryWriteRaces, conformance]
+    tests: [tryWriteRaces]
   },
   {
     name: "sql-current-expired-attributes",
     guarantee: "G6",
     step: "it leaves sessions with expired attributes to the general statement",
     edits: [edit(current, "and (l.attributes_expire_at is null or l.attributes_expire_at > ${at})")],
-    tests: [tryWrite, conformance]
+    tests: [tryWrite]
   },
   {
     name: "sql-current-size",
@@ -190,7 +204,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(current, "(${limit} is null or l.attribute_bytes + ${growth} <= ${limit})", "(${limit} is null or true)")
     ],
-    tests: [tryWrite, conformance]
+    tests: [tryWrite]
   },
   {
     name: "sql-current-locked-row",
@@ -213,28 +227,31 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "it is not for changes whose checks fail on the caller's own copy",
     edits: [edit(current, "if ((baseAttributes.get(name)?.version ?? 0n) !== version) return undefined")],
-    tests: [tryWrite, conformance]
+    tests: [tryWrite]
   },
   {
     name: "sql-current-notice",
     guarantee: "G1",
     step: "alone, it announces what it has changed",
     edits: [edit(current, "case when $6::int & ${notifies} <> 0", "case when $6::int & ${notifies} < 0")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a change is announced with|of a batch those are announced|an accepted change increments|must not wait is answered"
   },
   {
     name: "sql-current-notices",
     guarantee: "G1",
     step: "so it does for many",
     edits: [edit(current, "where u.flags & ${notifies} <> 0", "where u.flags & ${notifies} < 0")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a change is announced with|of a batch those are announced|an accepted change increments|must not wait is answered"
   },
   {
     name: "sql-touch-live",
     guarantee: "G4",
     step: "a touch revives no session whose deadline has passed",
     edits: [edit(touch, `where \${isLive("l", "c.at")}`, "where c.at is not null")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a touch moves the idle|sessions that are not live|a touch sets the last access"
   },
   {
     name: "sql-touch-larger",
@@ -248,28 +265,32 @@ export const mutations: ReadonlyArray<Mutation> = [
         '${earlyClock} - ${interval("l.age")}'
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a last access never moves|a touch sets the last access|a touch tells nobody"
   },
   {
     name: "sql-touch-row-lock",
     guarantee: "G4",
     step: "a touch judges the locked row, by the clock after the wait",
     edits: [edit(touch, "order by s.key for no key update of s", "order by s.key")],
-    tests: [storage, storageParts]
+    tests: [storage],
+    only: "somebody else touched while|secret that was replaced"
   },
   {
     name: "sql-touch-age",
     guarantee: "G6",
     step: "ages count from before the wait for rows",
     edits: [edit(touch, '${earlyClock} - ${interval("l.age")}', '${lateClock} - ${interval("l.age")}')],
-    tests: [storageParts]
+    tests: [storageParts],
+    only: "waiting for a row does not|a batch that must not wait"
   },
   {
     name: "sql-delete-proof",
     guarantee: "G9",
     step: "a logout needs the secret's hash",
     edits: [edit(remove, `\${isProven("l", "$2::text", "c.at")}`, "$2::text <> ''")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "where a proof is given|a session is ended once"
   },
   {
     name: "sql-delete-expired",
@@ -282,21 +303,24 @@ export const mutations: ReadonlyArray<Mutation> = [
         "where s.key = l.key and ${accepted}"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a deletion leaves expired|a session is ended once"
   },
   {
     name: "sql-delete-dubious",
     guarantee: "G4",
     step: "an ending of many waits for sessions that were touched just before their deadline",
     edits: [edit(remove, "union all select d.key from dubious d")],
-    tests: [storageParts]
+    tests: [storageParts],
+    only: "an ending of many waits|a batch that must not wait"
   },
   {
     name: "sql-delete-notice",
     guarantee: "G4",
     step: "an ending of many announces its user, group or all",
     edits: [edit(remove, "as n from ended) e where e.n > 0`", "as n from ended) e where e.n < 0`")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "ending all sessions of a user|all sessions of everybody end"
   },
   {
     name: "sql-delete-notice-each",
@@ -309,14 +333,16 @@ export const mutations: ReadonlyArray<Mutation> = [
         `select 'D' || e.key || '-' as item from ended e where e.key = ''`
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a deletion is announced|a session is ended once"
   },
   {
     name: "sql-sweep-row-lock",
     guarantee: "G4",
     step: "a sweep judges rows under their lock: what was touched meanwhile stays",
     edits: [edit(sweep, "order by s.key for update skip locked\n), judged", "order by s.key\n), judged")],
-    tests: [storage, conformance]
+    tests: [storage],
+    only: "what a sweep cannot lock|while one node sweeps"
   },
   {
     name: "sql-sweep-one-node",
@@ -329,70 +355,80 @@ export const mutations: ReadonlyArray<Mutation> = [
         "select true as got"
       )
     ],
-    tests: [storage]
+    tests: [storage],
+    only: "what a sweep cannot lock|while one node sweeps"
   },
   {
     name: "sql-sweep-notice",
     guarantee: "G4",
     step: "a sweep announces what has expired",
     edits: [edit(sweep, "as item from expired e\n", "as item from expired e where e.key = ''\n")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "expired sessions are ended, reported|a guest's session ends"
   },
   {
     name: "sql-limit",
     guarantee: "G7",
     step: "a login counts the user's sessions",
     edits: [edit(functions, "if cardinality(v_live) >= p_max then", "if cardinality(v_live) < 0 then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "the oldest sessions of a user make room|guests are not limited"
   },
   {
     name: "sql-limit-lock",
     guarantee: "G7",
     step: "logins of one user come one after the other",
     edits: [edit(functions, "`perform pg_advisory_xact_lock(hashtextextended(", "`perform abs(hashtextextended(")],
-    tests: [limits, storageHammer]
+    tests: [limits],
+    only: "reject: exactly|what has expired"
   },
   {
     name: "sql-limit-live",
     guarantee: "G7",
     step: "what has expired does not count",
     edits: [edit(functions, 'where ${others} and ${isLive("s", "v_now")}', "where ${others}")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "expired sessions count neither|the oldest sessions of a user make room"
   },
   {
     name: "sql-evicted-notice",
     guarantee: "G4",
     step: "a login announces whom it has ended",
     edits: [edit(functions, 'from unnest(v_evicted) e(key)"', "from unnest(v_evicted) e(key) where e.key = ''\"")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "an eviction is announced|the oldest sessions of a user make room"
   },
   {
     name: "sql-rotate-proof",
     guarantee: "G9",
     step: "a rotation needs the secret's hash",
     edits: [edit(functions, ' or ${isProven("v_session", "p_proof", "v_now")} is not true then', " then")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "an unknown key or a wrong secret|a rotation replaces the secret"
   },
   {
     name: "sql-rotate-live",
     guarantee: "G4",
     step: "a rotation revives no session whose deadline has passed",
     edits: [edit(functions, 'if not found or not ${isLive("v_session", "v_now")} or', "if not found or")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "a session is live exactly until|a rotation replaces the secret"
   },
   {
     name: "sql-rotate-row-lock",
     guarantee: "G4",
     step: "of concurrent rotations with one secret one succeeds",
     edits: [edit(functions, "where s.key = p_key for no key update;", "where s.key = p_key;")],
-    tests: [conformance, storage]
+    tests: [conformance],
+    only: "of concurrent rotations|logins of one guest|a rotation replaces the secret"
   },
   {
     name: "sql-rotate-login-grace",
     guarantee: "G4",
     step: "a login leaves the guest's id no grace",
     edits: [edit(functions, "(case when v_changes then 0 else p_grace end)", "p_grace")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "the old secret is dead|a rotation replaces the secret"
   },
   {
     name: "sql-rotate-other-user",
@@ -405,27 +441,31 @@ export const mutations: ReadonlyArray<Mutation> = [
         "when v_changes and v_session.user_id = '' then '{}'"
       )
     ],
-    tests: [conformance]
+    tests: [conformance],
+    only: "another user does not inherit|a rotation replaces the secret"
   },
   {
     name: "sql-late-clock",
     guarantee: "G6",
     step: "statements that lock judge deadlines by the clock once their locks are held",
     edits: [edit(texts, `"date_trunc('milliseconds', clock_timestamp())"`, `"date_trunc('milliseconds', now())"`)],
-    tests: [storage]
+    tests: [storage],
+    only: "deadline that passes while|attribute lifetimes count|secret that was replaced"
   },
   {
     name: "sql-early-clock",
     guarantee: "G6",
     step: "statements that only read judge them by the clock before their snapshot",
     edits: [edit(texts, `"date_trunc('milliseconds', now())"`, `"date_trunc('milliseconds', clock_timestamp())"`)],
-    tests: [storage, storageParts]
+    tests: [storage],
+    only: "somebody else touched while|secret that was replaced"
   },
   {
     name: "sql-former-secret-grace",
     guarantee: "G4",
     step: "a former secret's hash is accepted within its grace only",
     edits: [edit(texts, " and ${session}.former_until > ${at})", " and (${at} is not null))")],
-    tests: [conformance]
+    tests: [conformance],
+    only: "after the grace only|within the grace"
   }
 ]

@@ -349,6 +349,25 @@ describe("a lease", () => {
 })
 
 describe("waiting", () => {
+  it.effect("is for so many of a node at once; one more is refused at once", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      yield* held(a, "x")
+      const wait = a.withLock("x", () => Effect.void, { wait: "forever" })
+      const fibers = yield* Effect.forEach(Array.from({ length: 10_000 }), () =>
+        Effect.forkChild(wait, { startImmediately: true })
+      )
+      assert.strictEqual((yield* a.health).waiting, 10_000)
+      const refused = yield* Effect.forkChild(Effect.flip(wait), { startImmediately: true })
+      const outcome = refused.pollUnsafe()
+      assert(outcome?._tag === "Success")
+      assert.deepInclude(outcome.value, { reason: "Overloaded", outcome: "NotApplied" })
+      yield* Fiber.interruptAll(fibers)
+      assert.strictEqual((yield* a.health).waiting, 0)
+    })
+  )
+
   it.effect("for so long: LockTimeout says how long, and who held it", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()

@@ -61,6 +61,44 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage and rows t
     })
   )
 
+  it.effect("a change alone that must not wait leaves the session that somebody has locked, too", () =>
+    Effect.gen(function* () {
+      const { query, sql, storage } = yield* Fixture
+      const held = yield* created(storage)
+      // Without the attributes that it was made on it is the general statement's.
+      const request = { ...aWrite(held, { set: [attribute("a", 1)] }), baseAttributes: undefined }
+      const { outcomes } = yield* sql.withTransaction(
+        Effect.andThen(
+          query("update @sessions set user_id = 'held' where key = $1", [held.key]),
+          storage.tryWrite([request])
+        )
+      )
+      assert.deepStrictEqual(tags(outcomes), ["Busy"])
+      assert.deepStrictEqual(tags((yield* storage.tryWrite([request])).outcomes), ["Accepted"])
+    })
+  )
+
+  it.effect("a batch that waits decides on what was committed meanwhile", () =>
+    Effect.gen(function* () {
+      const { storage } = yield* Fixture
+      const other = yield* created(storage)
+      for (const [options, expected] of [
+        [{ expectedVersion: 1n }, "VersionMismatch"],
+        [{ expectedAttributes: [["a", 1n]] }, "AttributeVersionMismatch"]
+      ] as const) {
+        const row = yield* created(storage, { attributes: [attribute("a", 1)] })
+        const { outcomes } = yield* whileLocked(
+          row,
+          `version = 2, attributes = '{"a": {"v": "2", "n": "2"}}'`,
+          storage.write([aWrite(row, { ...options, set: [attribute("a", 3)] }), aWrite(other)])
+        )
+        assert.deepStrictEqual(tags(outcomes), [expected, "Accepted"])
+        const [after] = (yield* storage.load([row.key])).rows
+        assert.strictEqual(after?.attributes.get("a")?.value, "2")
+      }
+    })
+  )
+
   it.effect("what it answers of a changed row is what stands after the change, not what its snapshot has", () =>
     Effect.gen(function* () {
       const { storage } = yield* Fixture
