@@ -42,7 +42,10 @@ const isDone = (mutation: Mutation): boolean => {
 
 const meant = catalogue.filter((mutation) => isMeant(mutation) && (values.again || !isDone(mutation)))
 
-type Chosen = Pick<Mutation, "tests" | "only">
+interface Chosen {
+  readonly tests: ReadonlyArray<string>
+  readonly only?: string | undefined
+}
 
 const run = (directory: string, { only, tests }: Chosen, bail: number) =>
   Tests.run({ directory, files: tests, only, bail, through })

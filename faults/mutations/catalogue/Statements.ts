@@ -44,7 +44,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "it changes no session that has expired",
     edits: [edit(write, `or not \${isLive("n", "n.at")} or`, "or")],
     tests: [conformance],
-    only: "a session is live exactly until|an accepted change increments"
+    only: "is absent for every operation|an accepted change increments"
   },
   {
     name: "sql-write-size",
@@ -61,7 +61,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(write, `order by s.key for no key update\${locked === "skip" ? " skip locked" : ""}`, "order by s.key")
     ],
-    tests: [lostUpdates]
+    tests: [storageParts],
+    only: "a batch that waits|a batch that must not"
   },
   {
     name: "sql-write-notice",
@@ -83,7 +84,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       )
     ],
     tests: [conformance],
-    only: "who does not want to tell|an accepted change increments"
+    only: "a limit that becomes shorter|an accepted change increments"
   },
   {
     name: "sql-write-silent-group",
@@ -91,7 +92,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "it announces another group, also where updates are silent",
     edits: [edit(write, "or k.new_group_id is distinct from k.group_id")],
     tests: [conformance],
-    only: "who does not want to tell|an accepted change increments"
+    only: "a limit that becomes shorter|an accepted change increments"
   },
   {
     name: "sql-fence-token",
@@ -137,7 +138,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "it changes no session that has expired",
     edits: [edit(one, `if not \${isLive("v_row", "v_now")} or`, "if")],
     tests: [conformance],
-    only: "a session is live exactly until|an accepted change increments"
+    only: "is absent for every operation|an accepted change increments"
   },
   {
     name: "sql-one-row-lock",
@@ -151,7 +152,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "so it does where it does not wait",
     edits: [edit(one, "where s.key = p_key for no key update skip locked;", "where s.key = p_key;")],
-    tests: [lostUpdates]
+    tests: [storageParts],
+    only: "a change alone that must not|a batch that must not"
   },
   {
     name: "sql-one-clock",
@@ -167,7 +169,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "it announces a limit that became shorter, also where updates are silent",
     edits: [edit(one, "if p_notify or v_new.expires_at < v_row.expires_at or", "if p_notify or")],
     tests: [conformance],
-    only: "who does not want to tell|an accepted change increments"
+    only: "a limit that becomes shorter|an accepted change increments"
   },
   {
     name: "sql-current-version",
@@ -251,7 +253,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "a touch revives no session whose deadline has passed",
     edits: [edit(touch, `where \${isLive("l", "c.at")}`, "where c.at is not null")],
     tests: [conformance],
-    only: "a touch moves the idle|sessions that are not live|a touch sets the last access"
+    only: "does not revive|a touch sets the last access"
   },
   {
     name: "sql-touch-larger",
@@ -412,7 +414,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "a rotation revives no session whose deadline has passed",
     edits: [edit(functions, 'if not found or not ${isLive("v_session", "v_now")} or', "if not found or")],
     tests: [conformance],
-    only: "a session is live exactly until|a rotation replaces the secret"
+    only: "is absent for every operation|a rotation replaces the secret"
   },
   {
     name: "sql-rotate-row-lock",

@@ -133,7 +133,7 @@ export const mutations: ReadonlyArray<Mutation> = [
         `const proof = cache.verify(entry, Redacted.value(session.id), { id: session.id, proof: entry.view.row.secretHash })`
       )
     ],
-    tests: [inCore.lostUpdates, inCore.resurrection]
+    tests: [inCore.lostUpdates]
   },
   {
     name: "refusal-attribute",
