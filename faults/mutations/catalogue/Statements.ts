@@ -183,21 +183,24 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G9",
     step: "it demands the secret's hash",
     edits: [edit(current, ` and \${isProven("l", proof, at)}`, " and (${proof} is not null)")],
-    tests: [tryWriteRaces]
+    tests: [tryWrite],
+    only: "leaves to the general|keeps values"
   },
   {
     name: "sql-current-live",
     guarantee: "G6",
     step: "it changes no session that has expired",
     edits: [edit(current, ` and \${isLive("l", at)}`)],
-    tests: [tryWriteRaces]
+    tests: [tryWrite],
+    only: "leaves to the general|keeps values"
   },
   {
     name: "sql-current-expired-attributes",
     guarantee: "G6",
     step: "it leaves sessions with expired attributes to the general statement",
     edits: [edit(current, "and (l.attributes_expire_at is null or l.attributes_expire_at > ${at})")],
-    tests: [tryWrite]
+    tests: [tryWrite],
+    only: "leaves to the general|keeps values"
   },
   {
     name: "sql-current-size",
@@ -206,7 +209,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(current, "(${limit} is null or l.attribute_bytes + ${growth} <= ${limit})", "(${limit} is null or true)")
     ],
-    tests: [tryWrite]
+    tests: [tryWrite],
+    only: "leaves to the general|keeps values"
   },
   {
     name: "sql-current-locked-row",
@@ -229,7 +233,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "it is not for changes whose checks fail on the caller's own copy",
     edits: [edit(current, "if ((baseAttributes.get(name)?.version ?? 0n) !== version) return undefined")],
-    tests: [tryWrite]
+    tests: [tryWrite],
+    only: "leaves to the general|keeps values"
   },
   {
     name: "sql-current-notice",

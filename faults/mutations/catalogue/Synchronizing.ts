@@ -132,7 +132,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "what the queries have loaded from another server is dropped",
     edits: [edit(file, `cache.forgetAll({ _tag: "All" })\n      identity = undefined`, "identity = undefined")],
     tests: [boundedStaleness, synchronization],
-    redundant: "memory is not served until the next connection, which drops everything; both together:"
+    redundant:
+      "nothing is served before the next connection, which drops everything; both together are noticed, see below"
   },
   {
     name: "other-server-queries-forgotten",

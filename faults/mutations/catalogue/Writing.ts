@@ -40,7 +40,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G2",
     step: "so does one that the end of the layer cuts off",
     edits: [edit(updates, "Effect.onInterrupt(() => forgetAll),", "Effect.onInterrupt(() => Effect.void),")],
-    tests: [inCore.orderlyEnd, inCore.operations]
+    tests: [inCore.orderlyEnd, inCore.operations],
+    redundant: "only the end of the layer interrupts a batch, and nothing is served after it"
   },
   {
     name: "write-attribute-check",
@@ -63,7 +64,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G10",
     step: "the size of an attribute is limited",
     edits: [edit(encoding, "return bytes > settings.maxAttributeBytes", "return bytes < 0")],
-    tests: ["packages/core/test/guarantees/G10-HostileInputIsCheap.test.ts", "packages/core/test/SessionConfig.test.ts"]
+    tests: [inCore.hostileInput],
+    only: "sizes|ids"
   },
   {
     name: "unregistered-delete",
@@ -217,8 +219,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         operations,
-        "const fiber = Effect.runForkWith(caller.context)(effect)",
-        "const fiber = Effect.runForkWith(caller.context)(effect)\n        if (active > 0) return Effect.onInterrupt(Effect.ensuring(effect, Effect.sync(settled)), () => Effect.void) as Effect.Effect<A, E>"
+        "Effect.flatMap(Fiber.await(fiber),",
+        "Effect.flatMap(Effect.onInterrupt(Fiber.await(fiber), () => Fiber.interrupt(fiber)),"
       )
     ],
     tests: [inCore.operations]
