@@ -217,7 +217,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G3",
     step: "alone, it compares with the locked row, not with its snapshot",
     edits: [edit(current, "where s.key = $1 for no key update skip locked", "where s.key = $1")],
-    tests: [tryWriteRaces]
+    tests: [tryWriteRaces],
+    only: "a touch is|a change of another attribute is|a change of the same attribute is"
   },
   {
     name: "sql-current-locked-rows",
@@ -226,7 +227,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(current, `where s.key = \${among("$1")} for no key update skip locked`, `where s.key = \${among("$1")}`)
     ],
-    tests: [tryWriteRaces]
+    tests: [tryWriteRaces],
+    only: "a touch is|a change of another attribute is|a change of the same attribute is"
   },
   {
     name: "sql-current-checked-attributes",

@@ -190,7 +190,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G10",
     step: "what has waited too long for its turn is refused, so that an outage is not waited for again and again",
     edits: [edit(coalescer, "if (patience === undefined) return batch", "if (patience !== null) return batch")],
-    tests: [inCore.hostileInput, inCore.orderlyEnd, inCore.boundedStaleness]
+    tests: [inCore.coalescer]
   },
   {
     name: "coalescing",
