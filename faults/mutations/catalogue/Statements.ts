@@ -62,7 +62,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       edit(write, `order by s.key for no key update\${locked === "skip" ? " skip locked" : ""}`, "order by s.key")
     ],
     tests: [storageParts],
-    only: "a batch that waits|a batch that must not"
+    only: "a batch that waits|a batch that must not|waiting for a row does not"
   },
   {
     name: "sql-write-notice",
@@ -282,8 +282,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G4",
     step: "a touch judges the locked row, by the clock after the wait",
     edits: [edit(touch, "order by s.key for no key update of s", "order by s.key")],
-    tests: [storage],
-    only: "somebody else touched while|secret that was replaced"
+    tests: [storageParts],
+    only: "a touch that waits|waiting for a row does not"
   },
   {
     name: "sql-touch-age",

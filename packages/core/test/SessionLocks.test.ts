@@ -196,6 +196,21 @@ describe("a lease", () => {
     })
   )
 
+  it.effect("counts an extension from before it was asked for, however long the answer takes", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const locks = yield* cluster.node("a")
+      const { lease } = yield* held(locks, "x", { leaseTime: "10 seconds", heartbeatInterval: "Infinity" })
+      const pause = yield* cluster.controls.pauseAfter("extendLock", "a")
+      const extension = yield* Effect.forkChild(lease.extend("60 seconds"))
+      yield* pause.arrived
+      yield* elapse(4_000)
+      yield* pause.resume
+      yield* Fiber.join(extension)
+      assert.strictEqual(Duration.toMillis(yield* lease.remaining), 60_000 - 600 - 4_000)
+    })
+  )
+
   it.effect("can be released early, again and again, and then neither be extended nor lost", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()

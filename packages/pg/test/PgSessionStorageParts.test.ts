@@ -122,6 +122,24 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage and rows t
     })
   )
 
+  it.effect("a touch that waits for a row moves no later access back, and revives nobody", () =>
+    Effect.gen(function* () {
+      const { storage } = yield* Fixture
+      const used = yield* created(storage, { idleTimeout: hour })
+      const later = "last_accessed_at = clock_timestamp() + interval '1 minute'"
+      const { touched } = yield* whileLocked(used, later, storage.touch([{ key: used.key, age: 0 }]))
+      const [after] = (yield* storage.load([used.key])).rows
+      assert.isAtLeast(after?.lastAccessedAt ?? 0, used.lastAccessedAt + 60_000)
+      assert.deepStrictEqual(touched, [{ key: used.key, lastAccessedAt: after?.lastAccessedAt ?? 0 }])
+
+      const idle = yield* created(storage, { idleTimeout: 400 })
+      const passed = Effect.repeat(storage.load([]), { until: ({ now }) => now >= idle.lastAccessedAt + 400 })
+      const late = storage.touch([{ key: idle.key, age: 0 }])
+      assert.deepStrictEqual((yield* whileLocked(idle, "version = version", late, passed)).touched, [])
+      assert.deepStrictEqual((yield* storage.load([idle.key])).rows, [])
+    })
+  )
+
   it.effect("waiting for a row does not make an access later than it was", () =>
     Effect.gen(function* () {
       const { storage } = yield* Fixture
