@@ -1,4 +1,5 @@
 /** What became of each mutation: kept in a file, so that a run can go on where another one stopped, and as a table in the documents. */
+import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -6,14 +7,17 @@ import { root } from "./Copy.ts"
 import type { Mutation } from "./Mutation.ts"
 
 /** What became of a mutation. */
-export interface Result {
+const Result = Schema.Struct({
   /** Of the mutation that was run: another one of its name has another one. */
-  readonly fingerprint: string
+  fingerprint: Schema.String,
   /** The test that failed; `null`: none did. */
-  readonly caughtBy: string | null
-}
+  caughtBy: Schema.NullOr(Schema.String)
+})
+export type Result = typeof Result.Type
 
 export type Results = Readonly<Record<string, Result>>
+
+const decode = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Record(Schema.String, Result)))
 
 export const resultsFile = join(import.meta.dirname, "results.json")
 const document = join(root, "docs", "reliability.md")
@@ -26,11 +30,7 @@ export const fingerprint = ({ edits, only, tests }: Mutation): string =>
     .digest("hex")
     .slice(0, 16)
 
-export const load = (): Results => {
-  if (!existsSync(resultsFile)) return {}
-  const results: Results = JSON.parse(readFileSync(resultsFile, "utf8"))
-  return results
-}
+export const load = (): Results => (existsSync(resultsFile) ? decode(readFileSync(resultsFile, "utf8")) : {})
 
 /** Writes the results, in the order of the mutations, and the table. */
 export const save = (mutations: ReadonlyArray<Mutation>, results: Results): void => {

@@ -1,5 +1,6 @@
 /** Runs files of tests in a copy, and says which of them failed. */
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
 import { readFileSync, rmSync } from "node:fs"
 import { delimiter, join } from "node:path"
@@ -34,9 +35,7 @@ export const run = (running: Running): Effect.Effect<Report> =>
     const { bail, directory, files, only, through } = running
     rmSync(join(directory, reportName), { force: true })
     const projects = [...new Set(files.map(projectOf))]
-    const [command = "", ...args] = [
-      ...through,
-      process.execPath,
+    const args = [
       join(directory, "node_modules", "vitest", "vitest.mjs"),
       "run",
       "--config=vitest.workspace.ts",
@@ -47,7 +46,8 @@ export const run = (running: Running): Effect.Effect<Report> =>
       "--reporter=json",
       `--outputFile=${reportName}`
     ]
-    const child = spawn(command, args, {
+    const [command, ...before] = [...through, process.execPath]
+    const child = spawn(command, [...before, ...args], {
       cwd: directory,
       // A group of its own, which can be ended as a whole.
       detached: true,
@@ -78,19 +78,23 @@ const problem = (text: string): Report => ({ passed: 0, failed: [], problems: [t
 /** The project of a file of tests, as `vitest.workspace.ts` calls it. */
 const projectOf = (file: string): string => /^packages\/(\w+)\//.exec(file)?.[1] ?? "faults"
 
-interface VitestReport {
-  readonly testResults: ReadonlyArray<{
-    readonly name: string
-    readonly status: string
-    readonly message: string
-    readonly assertionResults: ReadonlyArray<{ readonly status: string; readonly fullName: string }>
-  }>
-}
+/** What is looked at of vitest's report. */
+const VitestReport = Schema.Struct({
+  testResults: Schema.Array(
+    Schema.Struct({
+      name: Schema.String,
+      status: Schema.String,
+      message: Schema.String,
+      assertionResults: Schema.Array(Schema.Struct({ status: Schema.String, fullName: Schema.String }))
+    })
+  )
+})
+const decode = Schema.decodeUnknownSync(Schema.fromJsonString(VitestReport))
 
 const read = (file: string): Report => {
   const text = readIfThere(file)
   if (text === undefined) return problem("vitest did not report anything")
-  const { testResults }: VitestReport = JSON.parse(text)
+  const { testResults } = decode(text)
   const tests = testResults.flatMap(({ assertionResults, name }) =>
     assertionResults.map(({ fullName, status }) => ({ status, name: `${shortName(name)}: ${fullName.trim()}` }))
   )

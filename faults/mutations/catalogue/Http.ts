@@ -1,4 +1,4 @@
-/** Cookies, requests of other sites, and what express-session saves late. */
+/** Cookies, requests of other sites, and what a response says. */
 import { edit, type Mutation } from "../Mutation.ts"
 import { inHttp } from "../TestFiles.ts"
 
@@ -10,8 +10,7 @@ const guard = "packages/http/src/SessionGuard.ts"
 const request = "packages/http/src/internal/RequestSession.ts"
 const response = "packages/http/src/internal/ResponseCookie.ts"
 const operations = "packages/http/src/internal/SessionOperations.ts"
-const express = "packages/http/src/internal/ExpressSaves.ts"
-const { concurrency, cookieSigner, expressStore, guards, hostileCookies, middleware } = inHttp
+const { concurrency, cookieSigner, guards, hostileCookies, middleware } = inHttp
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -270,54 +269,5 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "only a logout clears the cookie",
     edits: [edit(request, `if (this.change !== "clear") this.change = "none"`, `this.change = "clear"`)],
     tests: [middleware, concurrency]
-  },
-  {
-    name: "express-loaded-updates",
-    guarantee: "G4",
-    step: "a request that has loaded its session only updates it",
-    edits: [
-      edit(
-        express,
-        "if (own !== undefined) return change(sessions, own, snapshot)",
-        'if (own !== undefined && own.sid === "") return change(sessions, own, snapshot)'
-      )
-    ],
-    tests: [expressStore]
-  },
-  {
-    name: "express-met",
-    guarantee: "G4",
-    step: "an id that the node has met is never inserted again",
-    edits: [edit(express, "if (!met.has(key) && !buried.has(key)) return", "if (!buried.has(key)) return")],
-    tests: [expressStore]
-  },
-  {
-    name: "express-buried",
-    guarantee: "G4",
-    step: "nor is one that was destroyed",
-    edits: [edit(express, "if (!met.has(key) && !buried.has(key)) return", "if (!met.has(key)) return")],
-    tests: [expressStore]
-  },
-  {
-    name: "express-destroy-waits",
-    guarantee: "G4",
-    step: "a destroy waits for an insert that is under way",
-    edits: [
-      edit(
-        express,
-        "under === undefined ? gone : Effect.andThen(Deferred.await(under), gone)",
-        "under === undefined ? gone : gone"
-      )
-    ],
-    tests: [expressStore]
-  },
-  {
-    name: "express-in-turn",
-    guarantee: "G3",
-    step: "saves of a request that nobody awaits are made in order",
-    edits: [
-      edit(express, "(turn === undefined ? effect : turn.withPermit(effect))", "(turn === undefined ? effect : effect)")
-    ],
-    tests: [expressStore]
   }
 ]

@@ -68,7 +68,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       edit(
         lease,
         "return Math.min(longestRetryDelay, millis, this.remainingMillis() / 4)",
-        "return millis + this.remainingMillis()"
+        "return millis + 1_000 * longestRetryDelay"
       )
     ],
     tests: [sessionLocks]

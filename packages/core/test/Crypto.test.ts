@@ -1,13 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { vi } from "vitest"
+import type * as NodeCrypto from "node:crypto"
 import { timingSafeEqual } from "node:crypto"
 import { equalsConstantTime } from "../src/internal/Crypto.ts"
 import { hashesEqual, hashOfToken } from "../src/SessionId.ts"
 
 // Time cannot be measured reliably: what is looked at is who compares.
 vi.mock("node:crypto", async (importOriginal) => {
-  const original = await importOriginal<typeof import("node:crypto")>()
-  return { ...original, timingSafeEqual: vi.fn(original.timingSafeEqual) }
+  const original = await importOriginal<typeof NodeCrypto>()
+  return { ...original, timingSafeEqual: vi.fn<typeof NodeCrypto.timingSafeEqual>(original.timingSafeEqual) }
 })
 
 describe("the comparison of hashes", () => {

@@ -2,13 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { vi } from "vitest"
+import type * as NodeCrypto from "node:crypto"
 import { timingSafeEqual } from "node:crypto"
 import { CookieSigner } from "../src/index.ts"
 
 // Time cannot be measured reliably: what is looked at is who compares.
 vi.mock("node:crypto", async (importOriginal) => {
-  const original = await importOriginal<typeof import("node:crypto")>()
-  return { ...original, timingSafeEqual: vi.fn(original.timingSafeEqual) }
+  const original = await importOriginal<typeof NodeCrypto>()
+  return { ...original, timingSafeEqual: vi.fn<typeof NodeCrypto.timingSafeEqual>(original.timingSafeEqual) }
 })
 
 describe("the comparison of signatures", () => {
