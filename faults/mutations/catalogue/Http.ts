@@ -236,7 +236,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       edit(
         response,
         "if (cookies.settings.secure && isPlain(request, cookies) === true) {",
-        "if (cookies.settings.secure && isPlain(request, cookies) === undefined) {"
+        "if (cookies.settings.secure && isPlain(request, cookies) === null) {"
       )
     ],
     tests: [middleware]

@@ -221,10 +221,10 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     name: "sql-early-clock",
     guarantee: "G6",
-    step: "statements that only read judge them by the clock before their snapshot",
+    step: "ages, and deadlines where nothing is locked, count by the clock before the snapshot",
     edits: [edit(texts, `"date_trunc('milliseconds', now())"`, `"date_trunc('milliseconds', clock_timestamp())"`)],
-    tests: [storage],
-    only: "somebody else touched while|secret that was replaced"
+    tests: [storageParts],
+    only: "waiting for a row does not|a batch that must not"
   },
   {
     name: "sql-former-secret-grace",
