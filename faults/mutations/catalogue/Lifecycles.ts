@@ -40,7 +40,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "a touch judges the locked row, by the clock after the wait",
     edits: [edit(touch, "order by s.key for no key update of s", "order by s.key")],
     tests: [storageParts],
-    only: "a touch that waits|waiting for a row does not"
+    only: "a touch that waits|waiting for a row does not|a batch that must not"
   },
   {
     name: "sql-touch-age",

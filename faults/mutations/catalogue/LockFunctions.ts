@@ -182,7 +182,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       )
     ],
     tests: [locks],
-    only: "who waited for the row|a lock has one holder|who was granted it extends it"
+    only: "a release that waited|a lock has one holder|who was granted it extends it"
   },
   {
     name: "sql-leave-tells",

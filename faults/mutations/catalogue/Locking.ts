@@ -37,7 +37,7 @@ export const mutations: ReadonlyArray<Mutation> = [
         "this.extendedUntil(this.grantor.clock.now() + 0 * sentAt, outcome)"
       )
     ],
-    tests: [sessionLocks, lockFaults]
+    tests: [sessionLocks]
   },
   {
     name: "lease-newest-answer",
