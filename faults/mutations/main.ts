@@ -103,6 +103,9 @@ const program = Effect.gen(function* () {
     }
     Results.save(catalogue, results)
   }
+  // Also where nothing was run: steps may have been renamed, or have left.
+  const names = new Set(catalogue.map(({ name }) => name))
+  Results.save(catalogue, Object.fromEntries(Object.entries(Results.load()).filter(([name]) => names.has(name))))
   yield* Console.log(
     `${meant.length} mutations; unnoticed: ${unnoticed.join(", ") || "none"}; no mutations: ${invalid.join(", ") || "none"}`
   )

@@ -101,7 +101,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "a server in recovery is refused",
     edits: [edit("packages/pg/src/PgSessionNotifier.ts", "if (server.inRecovery) return yield* inRecovery()")],
     tests: [notifier],
-    only: "a server in recovery|another one, and so is"
+    only: "a server in recovery|another one, and so is",
+    redundant: "PostgreSQL itself refuses to listen there"
   },
   {
     name: "server-identity",
