@@ -65,6 +65,30 @@ describe("Coalescer", () => {
     })
   )
 
+  it.effect("whose turn comes too late is not sent, and told so; the others are sent", () =>
+    Effect.gen(function* () {
+      let now = 0
+      const { batches, gate, submit } = yield* make({
+        patience: { millis: 100, now: () => now },
+        keyOf: (item) => item
+      })
+      const first = yield* submit("a")
+      const late = [yield* submit("b"), yield* submit("c")]
+      now = 60
+      const others = [yield* submit("d"), yield* submit("c")]
+      now = 120
+      yield* gate.open
+      assert.strictEqual(yield* Fiber.join(first), "A")
+      for (const fiber of late) {
+        const error = yield* Effect.flip(Fiber.join(fiber))
+        assert(error instanceof SessionStoreUnavailable)
+        assert.deepInclude(error, { reason: "Timeout", outcome: "NotApplied" })
+      }
+      assert.deepStrictEqual(yield* all(others), ["D", "C"])
+      assert.deepStrictEqual(batches.flat(), ["a", "d", "c"])
+    })
+  )
+
   it.effect("batches have a size, and as many are in flight as allowed", () =>
     Effect.gen(function* () {
       const { batches, gate, submit } = yield* make({ maxBatch: 2, concurrency: 2 })

@@ -196,6 +196,21 @@ describe("a lease", () => {
     })
   )
 
+  it.effect("counts an extension from before it was asked for, however long the answer takes", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const locks = yield* cluster.node("a")
+      const { lease } = yield* held(locks, "x", { leaseTime: "10 seconds", heartbeatInterval: "Infinity" })
+      const pause = yield* cluster.controls.pauseAfter("extendLock", "a")
+      const extension = yield* Effect.forkChild(lease.extend("60 seconds"))
+      yield* pause.arrived
+      yield* elapse(4_000)
+      yield* pause.resume
+      yield* Fiber.join(extension)
+      assert.strictEqual(Duration.toMillis(yield* lease.remaining), 60_000 - 600 - 4_000)
+    })
+  )
+
   it.effect("can be released early, again and again, and then neither be extended nor lost", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()
@@ -349,6 +364,25 @@ describe("a lease", () => {
 })
 
 describe("waiting", () => {
+  it.effect("is for so many of a node at once; one more is refused at once", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeLockCluster()
+      const a = yield* cluster.node("a")
+      yield* held(a, "x")
+      const wait = a.withLock("x", () => Effect.void, { wait: "forever" })
+      const fibers = yield* Effect.forEach(Array.from({ length: 10_000 }), () =>
+        Effect.forkChild(wait, { startImmediately: true })
+      )
+      assert.strictEqual((yield* a.health).waiting, 10_000)
+      const refused = yield* Effect.forkChild(Effect.flip(wait), { startImmediately: true })
+      const outcome = refused.pollUnsafe()
+      assert(outcome?._tag === "Success")
+      assert.deepInclude(outcome.value, { reason: "Overloaded", outcome: "NotApplied" })
+      yield* Fiber.interruptAll(fibers)
+      assert.strictEqual((yield* a.health).waiting, 0)
+    })
+  )
+
   it.effect("for so long: LockTimeout says how long, and who held it", () =>
     Effect.gen(function* () {
       const cluster = yield* makeLockCluster()

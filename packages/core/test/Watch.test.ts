@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { begin, createNoted, isHeldUp, makeCluster, type Node, settle, writeNote } from "./support/Coherence.ts"
-import type { SessionId } from "../src/SessionId.ts"
+import { SessionId } from "../src/SessionId.ts"
 
 /** Follows a session; the versions that were seen so far. */
 const follow = Effect.fnUntraced(function* (node: Node, id: SessionId) {
@@ -53,6 +53,26 @@ describe("watch", () => {
         assert.isFalse(isHeldUp(fiber))
         yield* Fiber.join(fiber)
       }
+    })
+  )
+
+  it.effect("misses nothing that is said while it reads", () =>
+    Effect.gen(function* () {
+      const { controls, node } = yield* makeCluster()
+      const a = yield* node("a")
+      const b = yield* node("b")
+      const { id } = yield* createNoted(a)
+      const { seen } = yield* follow(b, id)
+      // It looks, and what it reads is the state before the next change.
+      const load = yield* controls.pauseAfter("load", "b")
+      yield* controls.forge({ _tag: "Changes", changes: [{ key: SessionId.key(id), kind: "Updated", version: 100n }] })
+      yield* load.arrived
+      yield* writeNote(a, id, "new")
+      yield* settle
+      assert.deepStrictEqual(seen, versions(1))
+      yield* load.resume
+      yield* settle
+      assert.deepStrictEqual(seen, versions(2), "without any time passing")
     })
   )
 })

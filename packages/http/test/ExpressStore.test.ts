@@ -678,6 +678,30 @@ describe("an application on the store", () => {
   )
 
   test(
+    "an id that was destroyed before its first save is not begun by it",
+    Effect.gen(function* () {
+      const runtime = yield* memory
+      const { url } = yield* serve(runtime, {
+        routes: (app) =>
+          app.get("/late/:id", (request, response, next) => {
+            const { params, session, sessionStore } = request
+            sessionStore.destroy(params.id, (error) => {
+              if (error) return next(error)
+              sessionStore.set(params.id, { cookie: session.cookie, count: 1 }, (error) => {
+                if (error) return next(error)
+                sessionStore.get(params.id, (error, found) =>
+                  error ? next(error) : void response.json({ found: found ?? null })
+                )
+              })
+            })
+          })
+      })
+      const late = yield* browser().get(`${url}/late/${"an-id-that-nobody-has-saved-".repeat(2)}`)
+      assert.deepEqual(late.body, { found: null })
+    })
+  )
+
+  test(
     "the absolute limit is 30 days, or maxAge where that is longer, or what is set",
     Effect.gen(function* () {
       const day = 86_400_000

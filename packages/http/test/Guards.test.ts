@@ -148,8 +148,10 @@ describe("guards", () => {
       const user = yield* loggedIn(server)
       yield* user.post("/elevate")
       server.watched.calls.length = 0
+      server.watched.refreshed.length = 0
       assert.strictEqual((yield* user.get("/guarded/authoritative")).status, 200)
       assert.deepStrictEqual(server.watched.calls, ["find", "find"])
+      assert.deepStrictEqual(server.watched.refreshed, [false, true])
       // The second read finds what changed after the outer guards had passed.
       const id = idOf(yield* user.session)
       const lowering = server.sessions.modify(id, Session.remove(Elevated))

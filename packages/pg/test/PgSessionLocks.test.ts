@@ -320,6 +320,21 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionLocks", (it) => {
     })
   )
 
+  it.effect("a release that waited for the row leaves the lock to whoever was granted it meanwhile", () =>
+    Effect.gen(function* () {
+      const { locks, query } = yield* Fixture
+      const lock = newLock()
+      const lease = yield* acquired(locks, lock)
+      const { released } = yield* whileHeld(
+        "update @locks set owners = '{another}' where name = $1",
+        [lock],
+        locks.release(lock, lease.owner)
+      )
+      assert.isFalse(released)
+      assert.deepStrictEqual(yield* query("select owners[1] from @locks where name = $1", [lock]), [["another"]])
+    })
+  )
+
   it.effect("a lock that is swept while somebody waits for its row is granted in a new one, with a larger token", () =>
     Effect.gen(function* () {
       const { locks } = yield* Fixture

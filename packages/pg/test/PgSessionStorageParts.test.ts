@@ -61,6 +61,44 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage and rows t
     })
   )
 
+  it.effect("a change alone that must not wait leaves the session that somebody has locked, too", () =>
+    Effect.gen(function* () {
+      const { query, sql, storage } = yield* Fixture
+      const held = yield* created(storage)
+      // Without the attributes that it was made on it is the general statement's.
+      const request = { ...aWrite(held, { set: [attribute("a", 1)] }), baseAttributes: undefined }
+      const { outcomes } = yield* sql.withTransaction(
+        Effect.andThen(
+          query("update @sessions set user_id = 'held' where key = $1", [held.key]),
+          storage.tryWrite([request])
+        )
+      )
+      assert.deepStrictEqual(tags(outcomes), ["Busy"])
+      assert.deepStrictEqual(tags((yield* storage.tryWrite([request])).outcomes), ["Accepted"])
+    })
+  )
+
+  it.effect("a batch that waits decides on what was committed meanwhile", () =>
+    Effect.gen(function* () {
+      const { storage } = yield* Fixture
+      const other = yield* created(storage)
+      for (const [options, expected] of [
+        [{ expectedVersion: 1n }, "VersionMismatch"],
+        [{ expectedAttributes: [["a", 1n]] }, "AttributeVersionMismatch"]
+      ] as const) {
+        const row = yield* created(storage, { attributes: [attribute("a", 1)] })
+        const { outcomes } = yield* whileLocked(
+          row,
+          `version = 2, attributes = '{"a": {"v": "2", "n": "2"}}'`,
+          storage.write([aWrite(row, { ...options, set: [attribute("a", 3)] }), aWrite(other)])
+        )
+        assert.deepStrictEqual(tags(outcomes), [expected, "Accepted"])
+        const [after] = (yield* storage.load([row.key])).rows
+        assert.strictEqual(after?.attributes.get("a")?.value, "2")
+      }
+    })
+  )
+
   it.effect("what it answers of a changed row is what stands after the change, not what its snapshot has", () =>
     Effect.gen(function* () {
       const { storage } = yield* Fixture
@@ -81,6 +119,24 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage and rows t
         versions.toSorted((a, b) => a - b),
         versions.map((_, index) => index + 2)
       )
+    })
+  )
+
+  it.effect("a touch that waits for a row moves no later access back, and revives nobody", () =>
+    Effect.gen(function* () {
+      const { storage } = yield* Fixture
+      const used = yield* created(storage, { idleTimeout: hour })
+      const later = "last_accessed_at = clock_timestamp() + interval '1 minute'"
+      const { touched } = yield* whileLocked(used, later, storage.touch([{ key: used.key, age: 0 }]))
+      const [after] = (yield* storage.load([used.key])).rows
+      assert.isAtLeast(after?.lastAccessedAt ?? 0, used.lastAccessedAt + 60_000)
+      assert.deepStrictEqual(touched, [{ key: used.key, lastAccessedAt: after?.lastAccessedAt ?? 0 }])
+
+      const idle = yield* created(storage, { idleTimeout: 400 })
+      const passed = Effect.repeat(storage.load([]), { until: ({ now }) => now >= idle.lastAccessedAt + 400 })
+      const late = storage.touch([{ key: idle.key, age: 0 }])
+      assert.deepStrictEqual((yield* whileLocked(idle, "version = version", late, passed)).touched, [])
+      assert.deepStrictEqual((yield* storage.load([idle.key])).rows, [])
     })
   )
 

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type { Statements } from "../src/internal/Database.ts"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
 import * as TryWrite from "../src/internal/TryWrite.ts"
-import { attribute, aWrite, created, Fixture, hour } from "./support/StorageFixture.ts"
+import { aRotation, attribute, aWrite, created, Fixture, hour } from "./support/StorageFixture.ts"
 import { databaseUrl } from "./support/TestDatabase.ts"
 
 const times = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, index) => index)
@@ -120,6 +120,32 @@ layer(Fixture.layer, { excludeTestServices: true })("PgSessionStorage.tryWrite",
       const [again] = (yield* storage.load([stale.key])).rows
       assert.deepStrictEqual([...(again?.attributes.keys() ?? [])].toSorted(), ["a", "b"])
       assert.strictEqual(again?.version, 3n)
+    })
+  )
+
+  it.effect("leaves to the general statement what time has changed, though the version still stands", () =>
+    Effect.gen(function* () {
+      const { storage } = yield* Fixture
+      const { tryWrite } = yield* observed
+      const set = [attribute("a", 1)]
+      const ended = yield* created(storage, { lifetime: 1 })
+      const idle = yield* created(storage, { idleTimeout: 1 })
+      const replaced = yield* created(storage)
+      const rotated = yield* storage.rotate(aRotation(replaced, { grace: 1 }))
+      assert(rotated._tag === "Rotated")
+      const lapsed = yield* created(storage, { attributes: [attribute("b", 1, 1)] })
+      const { now } = yield* storage.load([])
+      yield* Effect.repeat(storage.load([]), { until: (answer) => answer.now > now + 1 })
+      const requests = [
+        aWrite(ended, { set }),
+        aWrite(idle, { set }),
+        aWrite({ ...rotated.row, secretHash: replaced.secretHash }, { set }),
+        aWrite(lapsed, { set, expectedAttributes: [["b", 1n]] })
+      ]
+      const expected = ["Gone", "Gone", "Gone", "AttributeVersionMismatch"]
+      const alone = yield* Effect.forEach(requests, (request) => tryWrite([request]))
+      assert.deepStrictEqual(tags(alone.flatMap(({ outcomes }) => outcomes)), expected)
+      assert.deepStrictEqual(tags((yield* tryWrite(requests)).outcomes), expected)
     })
   )
 

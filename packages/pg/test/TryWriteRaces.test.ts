@@ -38,12 +38,15 @@ const paused = Effect.gen(function* () {
   const write: Statements["write"] = (operation, sql, parameters) =>
     Effect.suspend(() => {
       if (parameters.length !== 7) return database.write(operation, sql, parameters)
-      const slow = sql.replace(" for no key update skip locked", ` and ${pause}() for no key update skip locked`)
+      const slow = sql.replace(ofTheRow, (condition) => `${condition} and ${pause}()`)
       assert.notStrictEqual(slow, sql)
       return database.write(operation, slow, parameters)
     })
   return TryWrite.make({ ...database, write })
 })
+
+/** Where the row is looked for, before it is locked. */
+const ofTheRow = /where s\.key = (?:\$1|any\(array\(select unnest\(\$1::text\[\]\)\)\))/
 
 interface Race {
   readonly name: string

@@ -130,6 +130,41 @@ describe("a load that was overtaken", () => {
     })
   )
 
+  it.effect("by a new listener is not cached, for notices were missed before it", () =>
+    Effect.gen(function* () {
+      const { a, b, controls, id } = yield* two
+      yield* controls.cut("b")
+      yield* settle
+      assert.isFalse((yield* b.health).synced)
+      const pause = yield* controls.pauseAfter("load", "b")
+      const reader = yield* begin(noteOn(b, id))
+      yield* writeNote(a, id, "new")
+      yield* pass(200)
+      assert.isTrue((yield* b.health).synced, "the comparison, which could not know of the session, is over")
+      yield* pause.resume
+      assert.strictEqual(yield* Fiber.join(reader), "old")
+      assert.strictEqual((yield* b.health).cache.size, 0)
+      assert.strictEqual(yield* noteOn(b, id), "new")
+    })
+  )
+
+  it.effect("by a loss of the listener, and by all that follows it, is not cached either", () =>
+    Effect.gen(function* () {
+      const { a, b, controls, id } = yield* two
+      const pause = yield* controls.pauseAfter("load", "b")
+      const reader = yield* begin(noteOn(b, id))
+      yield* controls.cut("b")
+      yield* settle
+      yield* writeNote(a, id, "new")
+      yield* pass(200)
+      assert.isTrue((yield* b.health).synced, "the comparison, which could not know of the session, is over")
+      yield* pause.resume
+      assert.strictEqual(yield* Fiber.join(reader), "old")
+      assert.strictEqual((yield* b.health).cache.size, 0)
+      assert.strictEqual(yield* noteOn(b, id), "new")
+    })
+  )
+
   it.effect("takes no new readers", () =>
     Effect.gen(function* () {
       const { a, b, controls, id, statements } = yield* two
@@ -211,27 +246,44 @@ describe("an authoritative read", () => {
 })
 
 describe("an authoritative read that has to touch", () => {
+  /** While it touches, its entry has to make room, and a load from before the last change is still under way. */
+  const overtaken = Effect.gen(function* () {
+    const cluster = yield* makeCluster({ cacheCapacity: 1 })
+    const { controls } = cluster
+    const a = yield* cluster.node("a")
+    const b = yield* cluster.node("b")
+    const { id } = yield* a.create(alice, { idleTimeout: "9 seconds" })
+    const other = yield* a.createAnonymous()
+    yield* controls.hold("b")
+    const load = yield* controls.pauseAfter("load", "b")
+    const early = yield* begin(versionOn(b, id))
+    yield* writeNote(a, id, "new")
+    const touch = yield* controls.pauseAfter("touch", "b")
+    const reader = yield* begin(b.get(id, { refresh: true }))
+    yield* touch.arrived
+    yield* versionOn(b, other.id)
+    return { early, load, reader, touch }
+  })
+
   it.effect("does not fall back on a load that was sent before it", () =>
     Effect.gen(function* () {
-      const cluster = yield* makeCluster({ cacheCapacity: 1 })
-      const { controls } = cluster
-      const a = yield* cluster.node("a")
-      const b = yield* cluster.node("b")
-      const { id } = yield* a.create(alice, { idleTimeout: "9 seconds" })
-      const other = yield* a.createAnonymous()
-      yield* controls.hold("b")
-      const load = yield* controls.pauseAfter("load", "b")
-      const early = yield* begin(versionOn(b, id))
-      yield* writeNote(a, id, "new")
-      const touch = yield* controls.pauseAfter("touch", "b")
-      const reader = yield* begin(b.get(id, { refresh: true }))
-      yield* touch.arrived
-      yield* versionOn(b, other.id)
+      const { early, load, reader, touch } = yield* overtaken
       yield* touch.resume
       yield* settle
       yield* load.resume
       assert.strictEqual((yield* Fiber.join(reader)).version, 2n)
       assert.strictEqual(yield* Fiber.join(early), 1n)
+    })
+  )
+
+  it.effect("does not fall back on what such a load has put into memory meanwhile", () =>
+    Effect.gen(function* () {
+      const { early, load, reader, touch } = yield* overtaken
+      yield* load.resume
+      assert.strictEqual(yield* Fiber.join(early), 1n)
+      yield* settle
+      yield* touch.resume
+      assert.strictEqual((yield* Fiber.join(reader)).version, 2n)
     })
   )
 })
@@ -275,6 +327,23 @@ describe("a listener that falls silent", () => {
         assert.strictEqual(yield* noteOn(b, id), "new")
         assert.isAtMost((yield* statements("load", "b")) - loads, 1)
       })
+  )
+
+  it.effect("is noticed by reads without options, too, which take the shortest path", () =>
+    Effect.gen(function* () {
+      const { a, b, controls, id, statements } = yield* cached
+      const got = Effect.flatMap(b.get(id), Session.get(Note))
+      const found = Effect.flatMap(b.find(id), (session) => Session.get(Option.getOrThrow(session), Note))
+      yield* controls.hold("b")
+      yield* writeNote(a, id, "new")
+      const loads = yield* statements("load", "b")
+      yield* pass(maxStaleness / 2)
+      assert.deepStrictEqual([yield* got, yield* found], ["old", "old"])
+      assert.strictEqual(yield* statements("load", "b"), loads, "memory is still served")
+      yield* pass(maxStaleness / 2 + 100)
+      assert.deepStrictEqual([yield* got, yield* found], ["new", "new"])
+      assert.strictEqual(yield* statements("load", "b"), loads + 2)
+    })
   )
 
   it.effect("never lets a read answer from memory while its statements are unanswered, too", () =>
@@ -520,6 +589,31 @@ describe("forged notices", () => {
       assert.strictEqual(listener.beatsReturned, beatsReturned)
       assert.strictEqual(Duration.toMillis(staleness), 3_500)
     })
+  )
+
+  it.effect(
+    "a beat of a connection that was lost confirms nothing on the next one before memory has been compared",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, controls, database, id } = yield* cached
+        const link = database.listen("spy")
+        yield* controls.hold("b")
+        yield* pass(1_100)
+        const outstanding = (yield* link.take).filter((notice) => notice._tag === "Beat")
+        assert.isAtLeast(outstanding.length, 2)
+        yield* controls.cut("b")
+        yield* settle
+        yield* writeNote(a, id, "new")
+        yield* controls.release("b")
+        const comparison = yield* controls.pauseBefore("revalidate", "b")
+        yield* pass(200)
+        yield* comparison.arrived
+        for (const notice of outstanding) yield* controls.forge(notice)
+        yield* settle
+        assert.isFalse((yield* b.health).synced)
+        assert.strictEqual(yield* noteOn(b, id), "new")
+        yield* comparison.resume
+      })
   )
 
   it.effect("cost cache entries, and no read is wrong", () =>

@@ -12,13 +12,15 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { Operation } from "../../src/internal/memory/MemoryFaults.ts"
 import { Session } from "../../src/Session.ts"
-import type { SessionStoreUnavailable } from "../../src/SessionError.ts"
+import { SessionAttribute } from "../../src/SessionAttribute.ts"
+import { AttributeTooLarge, type SessionStoreUnavailable } from "../../src/SessionError.ts"
 import { generate, GroupId, type SessionId, SessionKey, UserId } from "../../src/SessionId.ts"
 import type { Notice } from "../../src/SessionNotifier.ts"
 import {
   alice,
   begin,
   type Cluster,
+  Color,
   createNoted,
   makeCluster,
   Note,
@@ -367,6 +369,49 @@ describe("bounds", () => {
       for (const each of unregister) each()
       assert.strictEqual((yield* a.health).watched, 0)
       assert.lengthOf(yield* Stream.runCollect(Stream.take(a.watch(id), 1)), 1)
+    })
+  )
+})
+
+describe("sizes", () => {
+  const large = "x".repeat(100)
+  const value = (text: string) => SessionAttribute.value(Note, text)
+
+  it.effect("of an attribute are limited, at the beginning, at a rotation and in every change; nothing is sent", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeCluster({ maxAttributeBytes: 101 })
+      const a = yield* cluster.node("a")
+      // The quotes count, and so does every byte of a character.
+      const session = yield* a.create(alice, { attributes: [value("x".repeat(99))] })
+      const before = yield* statementsOf(cluster)
+      const attempts: ReadonlyArray<Effect.Effect<Session, unknown>> = [
+        a.create(alice, { attributes: [value(large)] }),
+        a.createAnonymous({ attributes: [value(large)] }),
+        a.rotate(session.id, { attributes: [value(large)] }),
+        a.update(Session.set(session, Note, large)),
+        a.update(Session.set(session, Note, "é".repeat(50)), { check: "none" })
+      ]
+      for (const attempt of attempts) {
+        const error = yield* Effect.flip(attempt)
+        assert(error instanceof AttributeTooLarge)
+        assert.deepInclude(error, { attribute: "note", bytes: 102, limit: 101 })
+      }
+      assert.strictEqual(yield* statementsOf(cluster), before)
+    })
+  )
+
+  it.effect("of a session are limited: names and values of all its attributes", () =>
+    Effect.gen(function* () {
+      const cluster = yield* makeCluster({ maxAttributeBytes: 110, maxSessionBytes: 120 })
+      const a = yield* cluster.node("a")
+      const other = SessionAttribute.value(Color, "x".repeat(20))
+      const both = [value(large), other]
+      assert.strictEqual((yield* Effect.flip(a.create(alice, { attributes: both })))._tag, "SessionTooLarge")
+      const session = yield* a.create(alice, { attributes: [value(large)] })
+      assert.strictEqual((yield* Effect.flip(a.rotate(session.id, { attributes: [other] })))._tag, "SessionTooLarge")
+      const update = a.update(Session.set(session, Color, "x".repeat(20)))
+      assert.strictEqual((yield* Effect.flip(update))._tag, "SessionTooLarge")
+      assert.strictEqual(yield* noteOn(a, session.id), large)
     })
   )
 })

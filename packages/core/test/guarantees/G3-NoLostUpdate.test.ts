@@ -200,6 +200,22 @@ describe("a change that another one of this node has overtaken", () => {
   )
 })
 
+describe("a change under an id that was replaced while it waited", () => {
+  it.effect("is not refused from memory, which would show it the session as it stands", () =>
+    Effect.gen(function* () {
+      const { a, controls, id, onA } = yield* both
+      const pause = yield* controls.pauseAfter("write", "a")
+      const first = yield* begin(a.update(Session.set(onA, Note, "first")))
+      const second = yield* begin(Effect.flip(a.update(Session.set(onA, Note, "second"))))
+      const { version } = yield* a.rotate(id, { grace: 0 })
+      assert.strictEqual(version, 3n)
+      yield* pause.resume
+      yield* Fiber.join(first)
+      assert.strictEqual((yield* Fiber.join(second))._tag, "SessionNotFound")
+    })
+  )
+})
+
 describe("the same value again", () => {
   it.effect("an attribute that was removed and set again does not pass for the one that was read (ABA)", () =>
     Effect.gen(function* () {

@@ -18,6 +18,8 @@ export interface WatchedStore {
   readonly calls: Array<Operation>
   /** The least versions that were asked for so far. */
   readonly versions: Array<bigint | undefined>
+  /** Which of the reads so far demanded the database's answer. */
+  readonly refreshed: Array<boolean>
   /** From now on the store is unavailable, or available again. */
   readonly down: (is: boolean) => Effect.Effect<void>
   /** Stops the next such operation before it begins, or after it is done. */
@@ -60,6 +62,7 @@ const unavailable = (operation: string) =>
 const make = (): Watching => {
   const calls: Array<Operation> = []
   const versions: Array<bigint | undefined> = []
+  const refreshed: Array<boolean> = []
   const gates: Array<Gate> = []
   let isDown = false
 
@@ -73,6 +76,7 @@ const make = (): Watching => {
   return {
     calls,
     versions,
+    refreshed,
     down: (is) => Effect.sync(() => void (isDown = is)),
     pause: (when, operation) =>
       Effect.sync(() => {
@@ -93,10 +97,11 @@ const make = (): Watching => {
   }
 }
 
-const watch = (sessions: Sessions, { through, versions }: Watching): Sessions => ({
+const watch = (sessions: Sessions, { refreshed, through, versions }: Watching): Sessions => ({
   ...sessions,
   find: (id, options) => {
     versions.push(options?.minVersion)
+    refreshed.push(options?.refresh === true)
     return through("find", sessions.find(id, options))
   },
   create: (userId, options) => through("create", sessions.create(userId, options)),

@@ -1,0 +1,121 @@
+/** Statements on the way to PostgreSQL, and notices on the way back. */
+import { edit, type Mutation } from "../Mutation.ts"
+import { inPg } from "../TestFiles.ts"
+
+const runner = "packages/pg/src/internal/StatementRunner.ts"
+const payload = "packages/pg/src/internal/NotificationPayload.ts"
+const { database, notifier, payload: payloads } = inPg
+
+export const mutations: ReadonlyArray<Mutation> = [
+  {
+    name: "statement-never-twice",
+    guarantee: "G5",
+    step: "what may write is never sent twice",
+    edits: [
+      edit(
+        runner,
+        `kind === "read" ? Effect.catchIf(statement, isLost, () => statement) : statement`,
+        "Effect.catchIf(statement, isLost, () => statement)"
+      )
+    ],
+    tests: [database],
+    only: "a write is not, and its outcome|a read is sent again"
+  },
+  {
+    name: "statement-unknown",
+    guarantee: "G5",
+    step: "a write without an answer in time is of unknown outcome",
+    edits: [
+      edit(
+        runner,
+        `timedOut(operation, sent, sent && kind === "write", limits.statementTimeout)`,
+        "timedOut(operation, sent, false, limits.statementTimeout)"
+      )
+    ],
+    tests: [database],
+    only: "answers that never arrive|more statements than"
+  },
+  {
+    name: "statement-own-fiber",
+    guarantee: "G5",
+    step: "a statement that was sent is not cancelled because its caller was interrupted",
+    edits: [edit(runner, "if (!sent) fiber.interruptUnsafe()", "fiber.interruptUnsafe()")],
+    tests: [database],
+    only: "does not cancel a statement|withdraws a statement"
+  },
+  {
+    name: "statement-withdrawn",
+    guarantee: "G5",
+    step: "what was not sent in time is not applied later",
+    edits: [edit(runner, "limits.statementTimeout))\n        fiber.interruptUnsafe()", "limits.statementTimeout))")],
+    tests: [database],
+    only: "a pool without a free|more statements than"
+  },
+  {
+    name: "statement-bound",
+    guarantee: "G10",
+    step: "statements that wait are bounded",
+    edits: [edit(runner, "if (jobs.size >= limits.maxPending) return", "if (jobs.size < 0) return")],
+    tests: [database],
+    only: "more statements than allowed|a pool without a free"
+  },
+  {
+    name: "payload-other-version",
+    guarantee: "G4",
+    step: "a notice of another version of the library drops everything",
+    edits: [
+      edit(
+        payload,
+        "return otherFormat.test(payload) ? all : unreadable",
+        "return otherFormat.test(payload) ? unreadable : unreadable"
+      )
+    ],
+    tests: [payloads]
+  },
+  {
+    name: "payload-bound",
+    guarantee: "G10",
+    step: "notices are bounded before they are taken apart",
+    edits: [
+      edit(payload, "if (items.length > maxPayloadBytes) return unreadable"),
+      edit(payload, "return changes.length > maxChanges ? unreadable : {", "return {")
+    ],
+    tests: [payloads]
+  },
+  {
+    name: "listener-bound",
+    guarantee: "G10",
+    step: "notices that wait are bounded: then the connection is given up",
+    edits: [
+      edit(
+        "packages/pg/src/internal/Listener.ts",
+        "return link.buffered <= options.maxBuffered ? Effect.void",
+        "return link.buffered >= 0 ? Effect.void"
+      )
+    ],
+    tests: [notifier]
+  },
+  {
+    name: "listener-standby",
+    guarantee: "G1",
+    step: "a server in recovery is refused",
+    edits: [edit("packages/pg/src/PgSessionNotifier.ts", "if (server.inRecovery) return yield* inRecovery()")],
+    tests: [notifier],
+    only: "a server in recovery|another one, and so is",
+    redundant: "PostgreSQL itself refuses to listen there"
+  },
+  {
+    name: "server-identity",
+    guarantee: "G1",
+    step: "a server that was started again, or another one, is told apart",
+    edits: [
+      edit(
+        "packages/pg/src/PgSessionNotifier.ts",
+        "identity: String(identity),",
+        "identity: String(identity).slice(0, 1),"
+      )
+    ],
+    tests: [notifier],
+    only: "a server in recovery|another one, and so is"
+  }
+]

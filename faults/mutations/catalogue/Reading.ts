@@ -1,0 +1,199 @@
+/** Loading and proving. */
+import { edit, type Mutation } from "../Mutation.ts"
+import { inCore } from "../TestFiles.ts"
+
+const loader = "packages/core/src/internal/SessionLoader.ts"
+const reads = "packages/core/src/internal/store/Reads.ts"
+const proof = "packages/core/src/internal/Proof.ts"
+const entries = "packages/core/src/internal/CacheEntries.ts"
+const { boundedStaleness, cacheEntries, crypto, expiry, hostileInput, readYourWrites, resurrection, storms, watch } =
+  inCore
+
+export const mutations: ReadonlyArray<Mutation> = [
+  {
+    name: "join-marked",
+    guarantee: "G2",
+    step: "a load that something was announced about takes no new readers",
+    edits: [edit(loader, "!load.fill.marked && ")],
+    tests: [boundedStaleness, readYourWrites]
+  },
+  {
+    name: "join-epoch",
+    guarantee: "G2",
+    step: "a load from before a loss of the listener, or an announced end of everything, takes no new readers",
+    edits: [edit(loader, " && cache.fills.isCurrent(load.fill))", ")")],
+    tests: [boundedStaleness, readYourWrites, resurrection]
+  },
+  {
+    name: "join-authoritative",
+    guarantee: "G1",
+    step: "an authoritative read joins nothing that was sent before it",
+    edits: [edit(loader, "(!authoritative && ", "(")],
+    tests: [boundedStaleness]
+  },
+  {
+    name: "join-unknown-id",
+    guarantee: "G2",
+    step: "an id that a joined load does not accept is asked for again: it may be newer",
+    edits: [edit(loader, ": load(token, true)", ": Effect.succeed(loaded)")],
+    tests: [readYourWrites]
+  },
+  {
+    name: "load-overtaken",
+    guarantee: "G4",
+    step: "a load that an ending has overtaken says so",
+    edits: [
+      edit(
+        loader,
+        "const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry.view.row)",
+        "const overtaken = false"
+      )
+    ],
+    tests: [resurrection]
+  },
+  {
+    name: "load-gone-drops",
+    guarantee: "G4",
+    step: "a load that finds a session gone drops what is in memory of it",
+    edits: [edit(loader, "if (entry === undefined) cache.supersede(load.key, undefined)")],
+    tests: [boundedStaleness]
+  },
+  {
+    name: "load-sent-at",
+    guarantee: "G6",
+    step: "local deadlines count from before the statement was sent",
+    edits: [edit(loader, "const time = { sentAt, now }", "const time = { sentAt: cache.clock.now(), now }")],
+    tests: [expiry, boundedStaleness]
+  },
+  {
+    name: "read-overtaken",
+    guarantee: "G4",
+    step: "a read that was overtaken by an ending asks again",
+    edits: [edit(reads, "if (overtaken && attempt < staleAnswerRetries - 1) continue")],
+    tests: [resurrection]
+  },
+  {
+    name: "read-late-answer",
+    guarantee: "G1",
+    step: "an answer that is older than maxStaleness when it arrives is asked for again",
+    edits: [edit(reads, "if (clock.now() - sentAt > settings.maxStaleness) continue")],
+    tests: [boundedStaleness]
+  },
+  {
+    name: "read-min-version",
+    guarantee: "G2",
+    step: "memory below the version that a caller carries is not served",
+    edits: [edit(reads, "(minVersion === undefined || entry.view.row.version >= minVersion)", "(minVersion !== -1n)")],
+    tests: [readYourWrites]
+  },
+  {
+    name: "read-min-version-join",
+    guarantee: "G2",
+    step: "a read with a version joins no load from before it",
+    edits: [edit(reads, "return load(token, minVersion !== undefined)", "return load(token, false)")],
+    tests: [readYourWrites]
+  },
+  {
+    name: "touched-version",
+    guarantee: "G1",
+    step: "after a touch that took its time no older state than before it is answered",
+    edits: [
+      edit(
+        reads,
+        "renewed !== undefined && renewed.view.row.version >= entry.view.row.version",
+        "renewed !== undefined"
+      )
+    ],
+    tests: [boundedStaleness]
+  },
+  {
+    name: "touched-late",
+    guarantee: "G1",
+    step: "after a touch that took its time memory is served only where it is still recent",
+    edits: [edit(reads, "isCurrent && cache.isRecent(renewed, clock.now())", "isCurrent")],
+    tests: [boundedStaleness]
+  },
+  {
+    name: "token-shape",
+    guarantee: "G10",
+    step: "what is no id is not asked for",
+    edits: [edit(reads, "if (!isToken(token)) return Effect.succeed(undefined)")],
+    tests: [hostileInput]
+  },
+  {
+    name: "secret",
+    guarantee: "G9",
+    step: "the secret is compared, not only the key",
+    edits: [edit(proof, "if (hashesEqual(hash, row.secretHash)) return", "if (hash !== row.formerHash) return")],
+    tests: [hostileInput]
+  },
+  {
+    name: "secret-constant-time",
+    guarantee: "G9",
+    step: "hashes of secrets are compared in constant time",
+    edits: [
+      edit(
+        "packages/core/src/internal/Crypto.ts",
+        `return timingSafeEqual(Buffer.from(left, "latin1"), Buffer.from(right, "latin1"))`,
+        "return left === right"
+      )
+    ],
+    tests: [crypto]
+  },
+  {
+    name: "former-id-grace",
+    guarantee: "G4",
+    step: "a former id is refused after its grace",
+    edits: [edit(proof, "return now < until ? accept", "return until > -Infinity ? accept")],
+    tests: [resurrection]
+  },
+  {
+    name: "former-id-known",
+    guarantee: "G4",
+    step: "so is one that was accepted before",
+    edits: [edit(proof, " && now < known.acceptedUntil", "")],
+    tests: [resurrection]
+  },
+  {
+    name: "former-id-hit",
+    guarantee: "G4",
+    step: "the shortest path knows when a former id ends",
+    edits: [
+      edit(entries, "this.serveUntil = Math.min(acceptedUntil, entry.serveUntil)", "this.serveUntil = entry.serveUntil")
+    ],
+    tests: [cacheEntries]
+  },
+  {
+    name: "entry-ids",
+    guarantee: "G4",
+    step: "an entry that is dropped is found by none of its ids",
+    edits: [edit(entries, "if (entry.current !== undefined) this.byToken.delete(entry.current.token)")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "watch-order",
+    guarantee: "G1",
+    step: "who follows a session misses nothing that is said while it reads",
+    edits: [
+      edit(
+        "packages/core/src/internal/store/Watch.ts",
+        "changed.closeUnsafe()\n            return Effect.flatMap(find(id, { touch: false }), (found) => {",
+        "return Effect.flatMap(find(id, { touch: false }), (found) => {\n              changed.closeUnsafe()"
+      )
+    ],
+    tests: [watch]
+  },
+  {
+    name: "single-flight",
+    guarantee: "G12",
+    step: "a session that many miss is loaded once",
+    edits: [
+      edit(
+        loader,
+        "if (current !== undefined && isJoinable(current, authoritative)) {",
+        "if (current !== undefined && current.key === token) {"
+      )
+    ],
+    tests: [storms]
+  }
+]
