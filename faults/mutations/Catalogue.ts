@@ -10,6 +10,7 @@ import * as Lifecycles from "./catalogue/Lifecycles.ts"
 import * as LockFunctions from "./catalogue/LockFunctions.ts"
 import * as Locking from "./catalogue/Locking.ts"
 import * as Reading from "./catalogue/Reading.ts"
+import * as SharedLogins from "./catalogue/SharedLogins.ts"
 import * as ShortStatement from "./catalogue/ShortStatement.ts"
 import * as Statements from "./catalogue/Statements.ts"
 import * as Synchronizing from "./catalogue/Synchronizing.ts"
@@ -24,6 +25,7 @@ export const catalogue: ReadonlyArray<Mutation> = [
   ...Statements.mutations,
   ...ShortStatement.mutations,
   ...Lifecycles.mutations,
+  ...SharedLogins.mutations,
   ...KeyOrder.mutations,
   ...Locking.mutations,
   ...LockFunctions.mutations,

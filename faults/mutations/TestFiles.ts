@@ -48,6 +48,7 @@ export const inPg = {
   storage: pg("PgSessionStorage"),
   storageHammer: pg("PgSessionStorageHammer"),
   storageParts: pg("PgSessionStorageParts"),
+  tryCreate: pg("TryCreate"),
   tryWrite: pg("TryWrite"),
   tryWriteRaces: pg("TryWriteRaces")
 } as const

@@ -5,7 +5,7 @@ import { inCore } from "../TestFiles.ts"
 const reads = "packages/core/src/internal/store/Reads.ts"
 const view = "packages/core/src/internal/SessionView.ts"
 const cache = "packages/core/src/SessionCache.ts"
-const entries = "packages/core/src/internal/CacheEntries.ts"
+const deadlines = "packages/core/src/internal/Deadlines.ts"
 const flush = "packages/core/src/internal/TouchFlush.ts"
 const buffer = "packages/core/src/internal/TouchBuffer.ts"
 const clock = "packages/core/src/internal/NodeClock.ts"
@@ -23,22 +23,37 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "touch-before",
     guarantee: "G6",
     step: "a gathered use is written a margin before the session would be idle",
-    edits: [edit(cache, "return view.idleDeadline - 2 * this.settings.statementTimeout", "return view.idleDeadline")],
+    edits: [edit(deadlines, "view.idleDeadline - 2 * statementTimeout", "view.idleDeadline + 0 * statementTimeout")],
     tests: [expiry]
   },
   {
     name: "touch-before-hit",
     guarantee: "G6",
     step: "the shortest path does not serve inside that margin",
-    edits: [edit(entries, "this.serveUntil = Math.min(validUntil, touchBefore)", "this.serveUntil = validUntil")],
+    edits: [edit(cache, "Math.min(validUntil(view, this.settings), writeBy)", "validUntil(view, this.settings)")],
     tests: [expiry]
   },
   {
     name: "touch-shorter-limit",
     guarantee: "G6",
     step: "a use that is gathered already is written earlier where the limit has become shorter",
-    edits: [edit(cache, "if (!activity.queued || entry.touchBefore < activity.flushBy)", "if (!activity.queued)")],
+    edits: [
+      edit(cache, "activity?.queued === true && writeBy < activity.flushBy", "activity?.queued === true && writeBy < 0")
+    ],
     tests: [expiry]
+  },
+  {
+    name: "touch-partly-taken",
+    guarantee: "G6",
+    step: "after a part of what was due could not be written, all is looked at for when the next is due",
+    edits: [
+      edit(
+        buffer,
+        "if (!this.partlyTaken) return\n    let earliest",
+        "if (this.queued.size >= 0) return\n    let earliest"
+      )
+    ],
+    tests: [touchBuffer]
   },
   {
     name: "touch-in-time",

@@ -4,6 +4,7 @@ import { inCore } from "../TestFiles.ts"
 
 const fills = "packages/core/src/internal/FillRegistry.ts"
 const cache = "packages/core/src/SessionCache.ts"
+const deadlines = "packages/core/src/internal/Deadlines.ts"
 const {
   absentKeys,
   boundedStaleness,
@@ -174,7 +175,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "live-deadline",
     guarantee: "G6",
     step: "every other read from memory looks at the session's deadline",
-    edits: [edit(cache, "now < entry.validUntil && ")],
+    edits: [edit(cache, "now < validUntil(entry.view, this.settings) && ")],
     tests: [expiry]
   },
   {
@@ -223,17 +224,57 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "packages/core/src/internal/CacheEntries.ts",
-        "if (this.byKey.size > this.capacity && ",
-        "if (this.byKey.size < 0 && "
+        "} else if (this.byKey.size >= this.capacity) {",
+        "} else if (this.byKey.size < 0) {"
       )
     ],
     tests: [cacheEntries]
   },
   {
+    name: "cache-search-bound",
+    guarantee: "G10",
+    step: "no search for the session that has to go takes long",
+    edits: [edit("packages/core/src/internal/CacheEntries.ts", "entry.used && spared < maxSpared", "entry.used")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "cache-token-copy",
+    guarantee: "G10",
+    step: "a cached session keeps nothing of the header that its id came in",
+    edits: [edit("packages/core/src/internal/CacheEntries.ts", "copyOf(token), hash", "token, hash")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "memo-expiry",
+    guarantee: "G6",
+    step: "a decoded value is no answer by itself where the attribute has an end of its own",
+    edits: [
+      edit(
+        "packages/core/src/internal/SessionView.ts",
+        "return slot === undefined || slot.expiresAt !== undefined ? undefined",
+        "return slot === undefined ? undefined"
+      )
+    ],
+    tests: [expiry]
+  },
+  {
+    name: "memo-same-version",
+    guarantee: "G1",
+    step: "a decoded value is kept only for the attribute that was decoded",
+    edits: [
+      edit(
+        "packages/core/src/internal/AttributeTable.ts",
+        "known !== undefined && isSame(known, stored)",
+        "known !== undefined"
+      )
+    ],
+    tests: [readYourWrites]
+  },
+  {
     name: "cache-max-age",
     guarantee: "G1",
     step: "a session in constant use is loaded again after cacheMaxAge",
-    edits: [edit(cache, "Math.min(view.deadline, view.loadedAt + this.settings.cacheMaxAge)", "view.deadline")],
+    edits: [edit(deadlines, "Math.min(view.deadline, view.loadedAt + cacheMaxAge)", "view.deadline")],
     tests: [boundedStaleness]
   },
   {

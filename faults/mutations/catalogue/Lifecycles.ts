@@ -144,7 +144,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "sql-limit-lock",
     guarantee: "G7",
     step: "logins of one user come one after the other",
-    edits: [edit(functions, "`perform pg_advisory_xact_lock(hashtextextended(", "`perform abs(hashtextextended(")],
+    edits: [edit(functions, "`perform pg_advisory_xact_lock(${userLock", "`perform abs(${userLock")],
     tests: [limits],
     only: "reject: exactly|what has expired"
   },

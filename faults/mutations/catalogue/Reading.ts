@@ -124,7 +124,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "secret",
     guarantee: "G9",
     step: "the secret is compared, not only the key",
-    edits: [edit(proof, "if (hashesEqual(hash, row.secretHash)) return", "if (hash !== row.formerHash) return")],
+    edits: [edit(proof, "if (hashesEqual(hash, secretHash)) return", "if (hash !== formerHash) return")],
     tests: [hostileInput]
   },
   {
@@ -144,14 +144,14 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "former-id-grace",
     guarantee: "G4",
     step: "a former id is refused after its grace",
-    edits: [edit(proof, "return now < until ? accept", "return until > -Infinity ? accept")],
+    edits: [edit(proof, "return now < view.formerDeadline ?", "return view.formerDeadline > -Infinity ?")],
     tests: [resurrection]
   },
   {
     name: "former-id-known",
     guarantee: "G4",
     step: "so is one that was accepted before",
-    edits: [edit(proof, " && now < known.acceptedUntil", "")],
+    edits: [edit(proof, "former?.token === token && now < view.formerDeadline", "former?.token === token")],
     tests: [resurrection]
   },
   {
@@ -159,7 +159,11 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G4",
     step: "the shortest path knows when a former id ends",
     edits: [
-      edit(entries, "this.serveUntil = Math.min(acceptedUntil, entry.serveUntil)", "this.serveUntil = entry.serveUntil")
+      edit(
+        entries,
+        "this === entry.former ? Math.min(entry.serveUntil, entry.view.formerDeadline) : entry.serveUntil",
+        "entry.serveUntil"
+      )
     ],
     tests: [cacheEntries]
   },

@@ -39,7 +39,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "write-cut-off",
     guarantee: "G2",
     step: "so does one that the end of the layer cuts off",
-    edits: [edit(updates, "Effect.onInterrupt(() => forgetAll),", "Effect.onInterrupt(() => Effect.void),")],
+    edits: [edit(updates, "if (Exit.hasInterrupts(exit)) {", "if (exit._tag === undefined) {")],
     tests: [inCore.orderlyEnd, inCore.operations],
     redundant: "only the end of the layer interrupts a batch, and nothing is served after it"
   },
@@ -94,8 +94,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "a session that had to make room for a login is dropped when that is acknowledged",
     edits: [
       edit(
-        lifecycle,
-        "for (const { key, userId } of evicted) {\n      cache.acknowledge(key, undefined)",
+        takeIn,
+        "for (const { key, userId } of evicted) {\n    cache.acknowledge(key, undefined)",
         "for (const { key, userId } of evicted) {"
       )
     ],
@@ -131,8 +131,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         known,
-        `const proof = cache.verify(entry, Redacted.value(session.id))`,
-        `const proof = cache.verify(entry, Redacted.value(session.id), { id: session.id, proof: entry.view.row.secretHash })`
+        "const proof = cache.verify(entry, session.token, session.proof)",
+        "const proof = cache.verify(entry, session.token, entry.view.row.secretHash)"
       )
     ],
     tests: [inCore.lostUpdates]
