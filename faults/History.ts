@@ -65,9 +65,13 @@ export interface Section {
   readonly token: number
   /** When the holder learned of the grant. */
   readonly grantedAt: number
-  /** What the holder did, each with the time just before it began, and the longest pause of the process until then. */
+  /** When the receiver of what is written had certainly been told of the grant. */
+  readonly knownAt: number
+  /** When the holder was at work, each with the longest pause of its process since the grant. */
   readonly steps: ReadonlyArray<{ readonly at: number; readonly pause: number }>
-  /** The receiver's answer to the increment; `undefined`: none came. */
+  /** Whether the increment was sent. */
+  readonly writing: boolean
+  /** What was written, as the receiver has confirmed; `undefined`: it has not. */
   readonly written: number | undefined
   /** The receiver refused the token. */
   readonly fenced: boolean

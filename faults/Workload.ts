@@ -91,6 +91,8 @@ class Client {
     const known = population.pick(random, purposes)
     const ended = population.pickEnded(random)
     if (population.all().length < soloSessions || kind === "begin") return this.begin(number, user, group)
+    // Some are held for longer than a lease runs: it must be extended.
+    const hold = random.chance(0.15) ? random.integer(1_000, 4_000) : random.integer(0, 150)
     switch (kind) {
       case "read":
         return known && read(known)
@@ -141,11 +143,11 @@ class Client {
       case "list":
         return { _tag: "List", user }
       case "lockRow":
-        return { _tag: "Lock", lock: counterName(number % counters), token: undefined, hold: random.integer(0, 40) }
+        return { _tag: "Lock", lock: counterName(number % counters), token: undefined, hold }
       case "lockSession": {
         const vault = population.pick(random, ["vault"])
         const lock = `vault ${vault?.user}`
-        return vault && { _tag: "Lock", lock, token: vault.token, hold: random.integer(0, 40) }
+        return vault && { _tag: "Lock", lock, token: vault.token, hold }
       }
       case "sweep":
         return { _tag: "Sweep" }

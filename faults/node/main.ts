@@ -48,7 +48,7 @@ const measure = ({ locks, sessions }: Services, what: Measurement) =>
           pendingActivity: health.activity.pending,
           pendingUpdates: health.pendingUpdates,
           watched: health.watched,
-          waiting: (yield* locks.health).waiting,
+          ...(yield* locks.health),
           heapMegabytes: process.memoryUsage().heapUsed / 2 ** 20
         }
       }

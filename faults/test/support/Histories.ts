@@ -128,6 +128,8 @@ export const locked = (
       section: {
         token: lockToken,
         grantedAt: start + 10,
+        knownAt: start + 10,
+        writing: true,
         steps: [
           { at: start + 10, pause: 0 },
           { at: start + 20, pause: 0 }
