@@ -40,7 +40,15 @@ export type Request =
   | { readonly _tag: "DeleteGroup"; readonly group: string }
   | { readonly _tag: "List"; readonly user: string }
   /** Increments something under a lock, not atomically: a row of the harness, or an attribute of the session. */
-  | { readonly _tag: "Lock"; readonly lock: string; readonly token: string | undefined; readonly hold: number }
+  | {
+      readonly _tag: "Lock"
+      readonly lock: string
+      readonly token: string | undefined
+      /** How long the work takes. */
+      readonly hold: number
+      /** The work cannot be interrupted: it goes on and writes, whatever it is told. */
+      readonly stubborn: boolean
+    }
   /** Presents an id that nobody was given. */
   | { readonly _tag: "Forge"; readonly token: string }
   | { readonly _tag: "Sweep" }

@@ -97,10 +97,12 @@ const prepare = Effect.fnUntraced(function* ({ sql }: Database["Service"], clust
   for (let index = 0; index < Workload.counters; index++) {
     yield* sql`insert into faults_counters (name) values (${Workload.counterName(index)})`
   }
-  for (let index = 0; index < Workload.vaults; index++) {
-    yield* Effect.promise(
-      () => cluster[0]?.ask(Workload.create({ user: `vault-${index}` })) ?? Promise.resolve(undefined)
-    )
+  for (const [purpose, count] of Object.entries(Workload.lasting)) {
+    for (let index = 0; index < count; index++) {
+      yield* Effect.promise(
+        () => cluster[0]?.ask(Workload.create({ user: `${purpose}-${index}` })) ?? Promise.resolve(undefined)
+      )
+    }
   }
 })
 

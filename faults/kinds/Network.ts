@@ -71,7 +71,7 @@ export const faults: ReadonlyArray<Fault> = [
     lane: "node",
     inject: ({ cluster }, random) => {
       const { pauseAnswers, resume } = random.pick(cluster).queries
-      const delays = Array.from({ length: random.integer(5, 15) }, () => random.integer(50, 400))
+      const delays = Array.from({ length: random.integer(6, 12) }, () => random.integer(100, 700))
       return Effect.forEach(
         delays,
         (millis) =>

@@ -119,9 +119,11 @@ export const underLock = (
         (lease) => {
           const taken = new Notes(lease)
           notes = taken
-          return id === undefined
-            ? countInRow(sql, lease, request, taken)
-            : countInSession(sessions, id, lease, request, taken)
+          const counting =
+            id === undefined
+              ? countInRow(sql, lease, request, taken)
+              : countInSession(sessions, id, lease, request, taken)
+          return request.stubborn ? Effect.uninterruptible(counting) : counting
         },
         { wait: "2 seconds" }
       )

@@ -81,8 +81,9 @@ describe("mutual exclusion", () => {
   })
 
   it("finds work that goes on after somebody else's grant", () => {
-    const late = (pause: number) =>
+    const late = (pause: number, stubborn = false) =>
       locked(0, 1, {
+        stubborn,
         steps: [
           { at: 10, pause: 0 },
           { at: 500, pause }
@@ -92,14 +93,15 @@ describe("mutual exclusion", () => {
     assert.match(check([late(0), locked(200, 2)]).join(), /went on working/)
     // The process was stopped, and could not know.
     assert.deepStrictEqual(check([late(400), locked(200, 2)]), [])
+    assert.deepStrictEqual(check([late(0, true), locked(200, 2)]), [])
   })
 
-  it("finds a write that should have been fenced, however long the process was stopped", () => {
+  it("finds a write that should have been fenced, whatever kept it so long", () => {
     const steps = [
       { at: 10, pause: 0 },
       { at: 500, pause: 400 }
     ]
-    const stopped = locked(0, 1, { steps, written: 1, session: true, ended: "LockLost" })
+    const stopped = locked(0, 1, { steps, written: 1, session: true, stubborn: true, ended: "LockLost" })
     assert.match(check([stopped, locked(200, 2, { session: true })]).join(), /wrote after/)
   })
 
