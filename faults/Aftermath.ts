@@ -12,7 +12,7 @@ import type { Cluster, Node } from "./Cluster.ts"
 import type { Database } from "./Database.ts"
 import * as Fillers from "./Fillers.ts"
 import type { Bounded, Farewell } from "./History.ts"
-import type { Population } from "./Population.ts"
+import type { Known, Population } from "./Population.ts"
 import type { Random } from "./Random.ts"
 import { settings } from "./Settings.ts"
 import { now } from "./Timing.ts"
@@ -72,13 +72,15 @@ export const recover = Effect.fnUntraced(function* (cluster: Cluster) {
 
 /** Asks the database for every known session once more, on every node: part of the history like every read. */
 export const readAll = Effect.fnUntraced(function* (cluster: Cluster, population: Population) {
-  for (const { token } of [...population.all(), ...population.allEnded()]) {
+  const known = [...population.all(), ...population.allEnded()]
+  const readOnAll = ({ token }: Known) => {
     const request = { _tag: "Read", token, touch: false, refresh: true, minVersion: undefined } as const
-    yield* Effect.forEach(cluster, ({ ask }) => Effect.promise(() => ask(request) ?? Promise.resolve(undefined)), {
+    return Effect.forEach(cluster, ({ ask }) => Effect.promise(() => ask(request) ?? Promise.resolve(undefined)), {
       concurrency: "unbounded",
       discard: true
     })
   }
+  yield* Effect.forEach(known, readOnAll, { concurrency: 8, discard: true })
 })
 
 /** Statements of a kind since the last reset. */

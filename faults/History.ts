@@ -138,6 +138,7 @@ export interface NodeEnd {
   readonly how: "Killed" | "Asked" | "ByItself"
   /** Its exit code, or the signal. */
   readonly status: string
+  readonly at: number
   /** From the signal to the end. */
   readonly tookMillis: number
 }
