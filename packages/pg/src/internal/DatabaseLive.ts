@@ -50,6 +50,11 @@ export interface Options {
 
 const defaultStatementTimeout = Duration.seconds(5)
 const defaultMaxPending = 10_000
+/**
+ * How many statements of one operation may stand in line for each connection. With fewer, batches have their turn so soon that they are
+ * small, and a node that does all it can does less; with more, they wait longer.
+ */
+const linePerConnection = 8
 /** sql-pg's own default. */
 const defaultMaxConnections = 10
 const defaultKeepAlive = Duration.seconds(10)
@@ -154,7 +159,7 @@ const statements = Effect.fnUntraced(function* (
   const limits = {
     statementTimeout: timeoutMillis(options),
     maxPending: options.maxPending ?? defaultMaxPending,
-    maxPerOperation: maxConnections ?? defaultMaxConnections
+    maxPerOperation: linePerConnection * (maxConnections ?? defaultMaxConnections)
   }
   const parts = Scope.makeUnsafe("parallel")
   yield* Effect.addFinalizer((exit) => Scope.close(parts, exit))

@@ -1,7 +1,7 @@
 /**
  * Who may stand in line for a connection. Of each operation only so many
- * statements may, as many as there are connections; further ones wait in a line of
- * their operation's own. So a crowd that asks for one thing delays that thing
+ * statements may, a few for each connection; further ones wait in a
+ * line of their operation's own. So a crowd that asks for one thing delays that thing
  * only: a batch that carries hundreds of reads, or a lease that must be extended,
  * never stands behind thousands of logins.
  */
