@@ -44,10 +44,10 @@ export const run = Effect.fnUntraced(function* ({ factor, seconds, seed }: Optio
     }
   )
   yield* Effect.addFinalizer(() => started.kill)
-  const answer = Effect.callback<"ready" | PhaseReport, Error>((resume) => {
+  const answer = Effect.callback<"ready" | PhaseReport>((resume) => {
     heard = (message) => resume(Effect.succeed(message))
     void started.ended.then(({ status }) =>
-      resume(Effect.fail(new Error(`the node ended by itself (${status}): ${started.log.slice(-2_000)}`)))
+      resume(Effect.die(new Error(`the node ended by itself (${status}): ${started.log.slice(-2_000)}`)))
     )
   }).pipe(Effect.timeout(patience))
   yield* answer
