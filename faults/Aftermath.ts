@@ -5,6 +5,7 @@
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { keyOf } from "./checks/Facts.ts"
@@ -12,7 +13,7 @@ import type { Cluster, Node } from "./Cluster.ts"
 import type { Database } from "./Database.ts"
 import * as Fillers from "./Fillers.ts"
 import type { Bounded, Farewell } from "./History.ts"
-import type { Population } from "./Population.ts"
+import type { Known, Population } from "./Population.ts"
 import type { Random } from "./Random.ts"
 import { settings } from "./Settings.ts"
 import { now } from "./Timing.ts"
@@ -27,6 +28,9 @@ const fillers = 3_000
 const share = 300
 /** So many ask for the same session at once. */
 const askers = 500
+
+/** How often a node's listener is ended until the node is asked at the right moment. */
+const attempts = 5
 
 /** The library's statements, by their texts. */
 const load = { is: "^with clock.*secret_hash.*key = any", isNot: "^$" }
@@ -72,13 +76,15 @@ export const recover = Effect.fnUntraced(function* (cluster: Cluster) {
 
 /** Asks the database for every known session once more, on every node: part of the history like every read. */
 export const readAll = Effect.fnUntraced(function* (cluster: Cluster, population: Population) {
-  for (const { token } of [...population.all(), ...population.allEnded()]) {
+  const known = [...population.all(), ...population.allEnded()]
+  const readOnAll = ({ token }: Known) => {
     const request = { _tag: "Read", token, touch: false, refresh: true, minVersion: undefined } as const
-    yield* Effect.forEach(cluster, ({ ask }) => Effect.promise(() => ask(request) ?? Promise.resolve(undefined)), {
+    return Effect.forEach(cluster, ({ ask }) => Effect.promise(() => ask(request) ?? Promise.resolve(undefined)), {
       concurrency: "unbounded",
       discard: true
     })
   }
+  yield* Effect.forEach(known, readOnAll, { concurrency: 8, discard: true })
 })
 
 /** Statements of a kind since the last reset. */
@@ -106,10 +112,18 @@ export const countStatements = Effect.fnUntraced(function* (
     statements.push({ node: name, what, value, bound })
   })
   yield* measure(node, { _tag: "ReadAll", tokens, touch: false })
-  yield* sql`select pg_stat_statements_reset()`
-  yield* node.listener.reset
-  yield* Effect.sleep("5 millis")
-  yield* measure(node, { _tag: "ReadAll", tokens, touch: false })
+  for (let attempt = 1; attempt <= attempts; attempt++) {
+    yield* sql`select pg_stat_statements_reset()`
+    const asked = yield* Effect.forkChild(measure(node, { _tag: "ReadAll", tokens, touch: false, unsynced: true }), {
+      startImmediately: true
+    })
+    yield* Effect.sleep("50 millis")
+    yield* node.listener.reset
+    yield* Fiber.join(asked)
+    if ((yield* calls(database, load)) > 0) break
+    // The node was busy, and looked too late: memory was served again.
+    yield* synced(node)
+  }
   yield* synced(node)
   // Twice: a clock that wandered meanwhile has everything compared again.
   yield* counted("comparing a full cache", revalidation, 2 * (Math.ceil(tokens.length / 1_000) + 1))
@@ -122,7 +136,12 @@ export const countStatements = Effect.fnUntraced(function* (
 
   yield* sql`select pg_stat_statements_reset()`
   yield* measure(node, { _tag: "ReadAll", tokens, touch: true })
-  yield* Effect.sleep(settings.lastAccessFlushInterval + 300)
+  // However late a busy node is; and what comes right after the first one counts, too.
+  yield* Effect.delay(calls(database, touch), "100 millis").pipe(
+    Effect.repeat({ until: (count) => count > 0 }),
+    Effect.timeoutOption(settings.lastAccessFlushInterval + recovery)
+  )
+  yield* Effect.sleep("500 millis")
   yield* counted(`recording the use of ${tokens.length} sessions`, touch, 3)
   return statements
 })

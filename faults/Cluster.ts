@@ -66,7 +66,7 @@ const makeNode = Effect.fnUntraced(function* (index: number, targets: Targets, r
     processes,
     ask: (request) => current.ask(request),
     start: Effect.promise(async () => {
-      if (!current.isServing) {
+      if (!current.isMeantToServe) {
         await current.ended
         current = spawn()
       }

@@ -40,7 +40,15 @@ export type Request =
   | { readonly _tag: "DeleteGroup"; readonly group: string }
   | { readonly _tag: "List"; readonly user: string }
   /** Increments something under a lock, not atomically: a row of the harness, or an attribute of the session. */
-  | { readonly _tag: "Lock"; readonly lock: string; readonly token: string | undefined; readonly hold: number }
+  | {
+      readonly _tag: "Lock"
+      readonly lock: string
+      readonly token: string | undefined
+      /** How long the work takes. */
+      readonly hold: number
+      /** The work cannot be interrupted: it goes on and writes, whatever it is told. */
+      readonly stubborn: boolean
+    }
   /** Presents an id that nobody was given. */
   | { readonly _tag: "Forge"; readonly token: string }
   | { readonly _tag: "Sweep" }
@@ -65,9 +73,13 @@ export interface Section {
   readonly token: number
   /** When the holder learned of the grant. */
   readonly grantedAt: number
-  /** What the holder did, each with the time just before it began, and the longest pause of the process until then. */
+  /** When the receiver of what is written had certainly been told of the grant. */
+  readonly knownAt: number
+  /** When the holder was at work, each with the longest pause of its process since the grant. */
   readonly steps: ReadonlyArray<{ readonly at: number; readonly pause: number }>
-  /** The receiver's answer to the increment; `undefined`: none came. */
+  /** Whether the increment was sent. */
+  readonly writing: boolean
+  /** What was written, as the receiver has confirmed; `undefined`: it has not. */
   readonly written: number | undefined
   /** The receiver refused the token. */
   readonly fenced: boolean
@@ -126,6 +138,7 @@ export interface NodeEnd {
   readonly how: "Killed" | "Asked" | "ByItself"
   /** Its exit code, or the signal. */
   readonly status: string
+  readonly at: number
   /** From the signal to the end. */
   readonly tookMillis: number
 }

@@ -35,6 +35,7 @@ export class NodeProcess {
   private readonly measuring = new Map<number, (figures: Figures | undefined) => void>()
   private signalled: { readonly how: NodeEnd["how"]; readonly at: number } | undefined = undefined
   private running = true
+  private serving = false
 
   constructor(name: string, env: Readonly<Record<string, string>>, recorder: Recorder) {
     this.name = name
@@ -61,8 +62,10 @@ export class NodeProcess {
     })
     this.child.on("message", (message: unknown) => {
       if (!isAnswer(message)) return
-      if ("ready" in message) isReady(true)
-      else if ("answer" in message) this.settle(message.answer, message)
+      if ("ready" in message) {
+        this.serving = true
+        isReady(true)
+      } else if ("answer" in message) this.settle(message.answer, message)
       else this.measured(message.measured, message.figures)
     })
     // A channel that closes while something is written to it: the end of the process is what counts.
@@ -76,8 +79,8 @@ export class NodeProcess {
     })
   }
 
-  /** Whether it runs and was not told to end. */
-  get isServing(): boolean {
+  /** Whether it runs and was not told to end: it serves, or will. */
+  get isMeantToServe(): boolean {
     return this.running && this.signalled === undefined
   }
 
@@ -86,9 +89,9 @@ export class NodeProcess {
     return this.pending.size
   }
 
-  /** `undefined` where the node does not run, or has too much to do. */
+  /** `undefined` where the node does not serve, or has too much to do. */
   ask(request: Request): Promise<Operation> | undefined {
-    if (!this.running || this.pending.size >= maxPending) return undefined
+    if (!this.running || !this.serving || this.pending.size >= maxPending) return undefined
     const id = this.recorder.newId()
     return new Promise((resolve) => {
       this.pending.set(id, { request, askedAt: now(), resolve })
@@ -98,7 +101,7 @@ export class NodeProcess {
 
   /** Figures that a node knows itself; `undefined` where it ends meanwhile, or does not answer in time. */
   measure(what: Measurement, patience = 5_000): Promise<Figures | undefined> {
-    if (!this.running) return Promise.resolve(undefined)
+    if (!this.running || !this.serving) return Promise.resolve(undefined)
     const id = this.recorder.newId()
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.measured(id, undefined), patience)
@@ -161,7 +164,7 @@ export class NodeProcess {
   private end(status: string): void {
     const { at, how } = this.signalled ?? { at: now(), how: "ByItself" as const }
     this.running = false
-    this.recorder.ends.push({ node: this.name, how, status, tookMillis: now() - at })
+    this.recorder.ends.push({ node: this.name, how, status, at: now(), tookMillis: now() - at })
     for (const [id, { askedAt, request, resolve }] of this.pending) {
       const outcome: Outcome = { _tag: "Unanswered" }
       const operation = { id, node: this.name, request, start: askedAt, end: Infinity, pause: 0, outcome }

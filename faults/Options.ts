@@ -23,7 +23,8 @@ export const usage = `npm run faults -- [--seed N] [--seconds S] [--nodes K] [--
   --verbose     says what is injected when
   --history F   writes every operation to a file, one a line`
 
-const whole = (text: string | undefined, name: string, otherwise: number, min: number): number => {
+/** A whole number of the command line. */
+export const whole = (text: string | undefined, name: string, otherwise: number, min: number): number => {
   const number = text === undefined ? otherwise : Number(text)
   if (!Number.isSafeInteger(number) || number < min) throw new Error(`--${name} must be a whole number from ${min} on`)
   return number

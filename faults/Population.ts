@@ -8,7 +8,7 @@ import type { Operation } from "./History.ts"
 import type { Random } from "./Random.ts"
 
 /** Why a session was begun: what may be done with it. */
-export type Purpose = "crowd" | "solo" | "guest" | "short" | "idle" | "vault"
+export type Purpose = "crowd" | "solo" | "guest" | "short" | "idle" | "vault" | "shared"
 
 export interface Known {
   readonly key: string
@@ -73,9 +73,10 @@ export class Population {
     }
   }
 
-  /** One that is believed to be alive, the earlier ones more often: some are used by many at once. */
+  /** One that is believed to be alive, mostly the earlier ones more often: some are used by many at once. */
   pick(random: Random, purposes: ReadonlyArray<Purpose>): Known | undefined {
-    const chance = random.next() ** 3
+    const drawn = random.next()
+    const chance = purposes.length > 1 ? drawn ** 3 : drawn
     const candidates = [...this.alive.values()].filter(({ purpose }) => purposes.includes(purpose))
     return candidates[Math.floor(chance * candidates.length)]
   }
@@ -104,5 +105,5 @@ const purposeOf = (request: Extract<Operation["request"], { readonly _tag: "Crea
   if (request.idleTimeout !== undefined) return "idle"
   if (request.user === undefined) return "guest"
   const purpose = request.user.split("-")[0]
-  return purpose === "solo" || purpose === "vault" ? purpose : "crowd"
+  return purpose === "solo" || purpose === "vault" || purpose === "shared" ? purpose : "crowd"
 }

@@ -10,8 +10,13 @@ export type Command =
 /** What the harness wants to know of a node, beside what clients ask. */
 export type Measurement =
   | { readonly _tag: "Health" }
-  /** Reads these sessions, all at once. */
-  | { readonly _tag: "ReadAll"; readonly tokens: ReadonlyArray<string>; readonly touch: boolean }
+  /** Reads these sessions, all at once; `unsynced`: at a moment when memory is not served, which is waited for. */
+  | {
+      readonly _tag: "ReadAll"
+      readonly tokens: ReadonlyArray<string>
+      readonly touch: boolean
+      readonly unsynced?: boolean
+    }
   /** Acquires a lock and keeps it. */
   | { readonly _tag: "Keep"; readonly lock: string }
 

@@ -21,6 +21,8 @@ import { now } from "./Timing.ts"
 import * as Workload from "./Workload.ts"
 
 const clientsPerNode = 20
+/** In so many seconds there is room for every kind of fault, unless the machine is busy with other things. */
+const secondsForAll = 60
 
 export interface Result {
   readonly history: History
@@ -59,7 +61,8 @@ export const run = Effect.fnUntraced(function* (
     counts[kind] = (counts[kind] ?? 0) + 1
     return options.verbose ? say(kind) : Effect.void
   })
-  yield* Effect.timeoutOption(attack, options.seconds * 1_000)
+  const isComplete = Effect.sync(() => kinds.every(({ kind, skipped }) => skipped !== undefined || kind in counts))
+  yield* Effect.raceFirst(attack, enough(options.seconds, isComplete))
   yield* Effect.forEach([...clients, observing], Fiber.interrupt, { concurrency: "unbounded", discard: true })
 
   const [first] = cluster
@@ -92,15 +95,31 @@ export const run = Effect.fnUntraced(function* (
   return { history: { ...history, leaks }, faults: counts }
 })
 
+/** Until the time is over; of a run that is meant to hold every kind of fault, until the last one of them has had its time, too. */
+const enough = (seconds: number, isComplete: Effect.Effect<boolean>): Effect.Effect<void> => {
+  const completed = Effect.delay(isComplete, "100 millis").pipe(
+    Effect.repeat({ until: (complete) => complete }),
+    Effect.andThen(Effect.sleep("3 seconds"))
+  )
+  const rest = Effect.timeoutOption(completed, (seconds * 1_000) / 2)
+  const isWhole = seconds >= secondsForAll
+  return Effect.sleep(seconds * 1_000).pipe(
+    Effect.andThen(isComplete),
+    Effect.flatMap((complete) => (complete || !isWhole ? Effect.void : Effect.asVoid(rest)))
+  )
+}
+
 /** What must be there before anything goes wrong. */
 const prepare = Effect.fnUntraced(function* ({ sql }: Database["Service"], cluster: Cluster.Cluster) {
   for (let index = 0; index < Workload.counters; index++) {
     yield* sql`insert into faults_counters (name) values (${Workload.counterName(index)})`
   }
-  for (let index = 0; index < Workload.vaults; index++) {
-    yield* Effect.promise(
-      () => cluster[0]?.ask(Workload.create({ user: `vault-${index}` })) ?? Promise.resolve(undefined)
-    )
+  for (const [purpose, count] of Object.entries(Workload.lasting)) {
+    for (let index = 0; index < count; index++) {
+      yield* Effect.promise(
+        () => cluster[0]?.ask(Workload.create({ user: `${purpose}-${index}` })) ?? Promise.resolve(undefined)
+      )
+    }
   }
 })
 

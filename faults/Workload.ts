@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import type { Cluster, Node } from "./Cluster.ts"
 import type { Request } from "./History.ts"
-import type { Known, Population } from "./Population.ts"
+import type { Known, Population, Purpose } from "./Population.ts"
 import * as Random from "./Random.ts"
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".split("")
@@ -15,8 +15,8 @@ const crowd = 8
 const groups = 4
 /** Below so many, further sessions are begun. */
 const soloSessions = 60
-/** Sessions that are never ended: counters behind locks. */
-export const vaults = 3
+/** Sessions that are never ended, by the beginning of their users' names, and how many. */
+export const lasting = { vault: 3, shared: 8 } as const
 /** Rows that are incremented under locks. */
 export const counters = 3
 export const counterName = (index: number): string => `row-${index}`
@@ -26,7 +26,9 @@ export const privateText = /private-\d+\.\d+/
 const patience = "400 millis"
 
 const weights = {
-  read: 46,
+  read: 38,
+  readShared: 16,
+  writeShared: 2,
   readQuietly: 8,
   refresh: 6,
   readAtLeast: 8,
@@ -52,6 +54,8 @@ const weights = {
 } as const
 
 const usable = ["crowd", "solo", "guest", "short", "idle", "vault"] as const
+/** Read all the time by everybody, and changed every now and then: whoever has an old state of one serves it. */
+const shared = ["shared"] as const
 const endable = ["crowd", "solo", "guest", "short", "idle"] as const
 const plain = ["crowd", "solo"] as const
 
@@ -87,13 +91,19 @@ class Client {
     const number = this.step
     const onOld = random.chance(0.3)
     const check = random.pick(["attributes", "session", "none"] as const)
-    const purposes = kind === "rotate" ? plain : kind.startsWith("end") ? endable : usable
-    const known = population.pick(random, purposes)
+    const known = population.pick(random, purposesOf(kind))
     const ended = population.pickEnded(random)
     if (population.all().length < soloSessions || kind === "begin") return this.begin(number, user, group)
+    // Some are held for longer than a lease runs: it must be extended.
+    const stubborn = random.chance(0.3)
+    const hold = random.chance(0.15) ? random.integer(1_000, 4_000) : random.integer(0, 150)
     switch (kind) {
       case "read":
         return known && read(known)
+      case "readShared":
+        return known && read(known, { touch: onOld })
+      case "writeShared":
+        return known && { _tag: "Increment", token: known.token }
       case "readQuietly":
         return known && read(known, { touch: false })
       case "refresh":
@@ -141,11 +151,11 @@ class Client {
       case "list":
         return { _tag: "List", user }
       case "lockRow":
-        return { _tag: "Lock", lock: counterName(number % counters), token: undefined, hold: random.integer(0, 40) }
+        return { _tag: "Lock", lock: counterName(number % counters), token: undefined, hold, stubborn }
       case "lockSession": {
         const vault = population.pick(random, ["vault"])
         const lock = `vault ${vault?.user}`
-        return vault && { _tag: "Lock", lock, token: vault.token, hold: random.integer(0, 40) }
+        return vault && { _tag: "Lock", lock, token: vault.token, hold, stubborn }
       }
       case "sweep":
         return { _tag: "Sweep" }
@@ -176,6 +186,12 @@ class Client {
     const token = `${known?.key ?? `${text(21)}A`}${text(42)}A`
     return random.chance(0.7) ? token : token.slice(0, random.integer(0, 64))
   }
+}
+
+const purposesOf = (kind: keyof typeof weights): ReadonlyArray<Purpose> => {
+  if (kind === "rotate") return plain
+  if (kind === "readShared" || kind === "writeShared") return shared
+  return kind.startsWith("end") ? endable : usable
 }
 
 type Read = Extract<Request, { readonly _tag: "Read" }>

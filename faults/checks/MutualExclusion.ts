@@ -13,6 +13,8 @@ interface Held {
   readonly session: string | undefined
   readonly section: Section
   readonly ended: string
+  /** It could not be interrupted. */
+  readonly stubborn: boolean
 }
 
 /** What a timer may be late by without the process having been stopped. */
@@ -33,7 +35,16 @@ const heldBy = (operation: Operation): ReadonlyArray<Held> => {
   const { outcome, request } = operation
   if (request._tag !== "Lock" || outcome._tag !== "Locked") return []
   const session = request.token === undefined ? undefined : keyOf(request.token)
-  return [{ operation, lock: request.lock, session, section: outcome.section, ended: outcome.ended }]
+  return [
+    {
+      operation,
+      lock: request.lock,
+      session,
+      section: outcome.section,
+      ended: outcome.ended,
+      stubborn: request.stubborn
+    }
+  ]
 }
 
 const doubleTokens = (held: ReadonlyArray<Held>): ReadonlyArray<string> =>
@@ -69,11 +80,11 @@ const overlapping = (sections: ReadonlyArray<Held>): ReadonlyArray<string> => {
     byToken.slice(index + 1, index + 20).flatMap((later) => {
       const who = `${holder.operation.id} (token ${holder.section.token}) of lock "${holder.lock}"`
       const since = `after ${later.operation.id} had been granted it with token ${later.section.token}`
-      const worked = holder.section.steps.some(({ at, pause }) => at - pause - tolerance > later.section.grantedAt)
-      const last = holder.section.steps[1]?.at ?? -Infinity
-      // A row knows of a token when it has been shown it, a session of the grant itself.
-      const knownAt = holder.session === undefined ? later.section.steps[1]?.at : later.section.grantedAt
-      const accepted = holder.section.written !== undefined && knownAt !== undefined && last > knownAt
+      const worked =
+        !holder.stubborn &&
+        holder.section.steps.some(({ at, pause }) => at - pause - tolerance > later.section.grantedAt)
+      const last = holder.section.steps.at(-1)?.at ?? -Infinity
+      const accepted = holder.section.written !== undefined && last > later.section.knownAt
       return [...(worked ? [`${who} went on working ${since}`] : []), ...(accepted ? [`${who} wrote ${since}`] : [])]
     })
   )
@@ -106,7 +117,7 @@ const mayHaveWritten = ({ outcome, request }: Operation, lock: string): boolean 
   if (outcome._tag === "Unanswered" || outcome._tag === "Defect") return true
   return (
     outcome._tag === "Locked" &&
-    outcome.section.steps.length > 1 &&
+    outcome.section.writing &&
     outcome.section.written === undefined &&
     !outcome.section.fenced
   )

@@ -65,6 +65,24 @@ export const faults: ReadonlyArray<Fault> = [
     ({ queries }) => [queries],
     ({ pauseAnswers }) => pauseAnswers
   ),
+  {
+    // Answers are slow, notices are not: what is read is often overtaken by what changes it.
+    kind: "answersSlow",
+    lane: "node",
+    inject: ({ cluster }, random) => {
+      const { pauseAnswers, resume } = random.pick(cluster).queries
+      const delays = Array.from({ length: random.integer(6, 12) }, () => random.integer(100, 700))
+      return Effect.forEach(
+        delays,
+        (millis) =>
+          Effect.andThen(
+            Effect.ensuring(Effect.andThen(pauseAnswers, Effect.sleep(millis)), resume),
+            Effect.sleep("20 millis")
+          ),
+        { discard: true }
+      )
+    }
+  },
   broken("socketsReset", ({ reset }) => reset),
   // Statements that were under way have taken effect, and their answers are lost.
   broken("answersLost", ({ pauseAnswers, reset, resume }, millis) =>

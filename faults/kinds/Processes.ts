@@ -1,6 +1,7 @@
 /** Faults of a node's process: it dies, it is stopped, its clock is wrong, it is replaced. */
 import * as Effect from "effect/Effect"
 import type { Fault } from "../Fault.ts"
+import type { NodeProcess } from "../NodeProcess.ts"
 
 const hour = 3_600_000
 
@@ -18,6 +19,29 @@ const wrongClock = (kind: string, direction: 1 | -1): Fault => ({
   }
 })
 
+/** Stopped for longer than memory may be served for, and than leases run, and then woken up. */
+const stopped = (kind: string, waitFor: (process: NodeProcess) => Effect.Effect<unknown>): Fault => ({
+  kind,
+  lane: "node",
+  inject: ({ cluster }, random) =>
+    Effect.suspend(() => {
+      const process = random.pick(cluster).process()
+      return waitFor(process).pipe(
+        Effect.andThen(Effect.sync(() => process.signal("SIGSTOP"))),
+        Effect.andThen(Effect.sleep(random.integer(1_600, 3_500))),
+        Effect.ensuring(Effect.sync(() => process.signal("SIGCONT")))
+      )
+    })
+})
+
+/** Waits for a moment until somebody on the node holds a lock. */
+const holdsLock = (process: NodeProcess) =>
+  Effect.promise(() => process.measure({ _tag: "Health" })).pipe(
+    Effect.delay("5 millis"),
+    Effect.repeat({ until: (figures) => figures === undefined || (figures["held"] ?? 0) > 0 }),
+    Effect.timeoutOption("1 second")
+  )
+
 export const faults: ReadonlyArray<Fault> = [
   {
     kind: "nodeKilled",
@@ -30,18 +54,8 @@ export const faults: ReadonlyArray<Fault> = [
       )
     }
   },
-  {
-    // Longer than memory may be served for, and than leases run.
-    kind: "nodeStopped",
-    lane: "node",
-    inject: ({ cluster }, random) => {
-      const stopped = random.pick(cluster).process()
-      return Effect.sync(() => stopped.signal("SIGSTOP")).pipe(
-        Effect.andThen(Effect.sleep(random.integer(1_600, 3_500))),
-        Effect.ensuring(Effect.sync(() => stopped.signal("SIGCONT")))
-      )
-    }
-  },
+  stopped("nodeStopped", () => Effect.void),
+  stopped("holderStopped", holdsLock),
   {
     // A deployment: whatever else goes on, it ends in time, and another one takes its place.
     kind: "nodeReplaced",

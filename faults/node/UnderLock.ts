@@ -29,6 +29,8 @@ class Notes {
   readonly token: number
   readonly grantedAt = now()
   readonly steps: Array<{ readonly at: number; readonly pause: number }> = []
+  knownAt: number | undefined = undefined
+  writing = false
   written: number | undefined = undefined
   fenced = false
 
@@ -41,10 +43,20 @@ class Notes {
   })
 
   get section(): Section {
-    const { fenced, grantedAt, steps, token, written } = this
-    return { token, grantedAt, steps, written, fenced }
+    const { fenced, grantedAt, knownAt, steps, token, writing, written } = this
+    return { token, grantedAt, knownAt: knownAt ?? grantedAt, steps, writing, written, fenced }
   }
 }
+
+/** How long a part of the work takes, in milliseconds: after each it is noted that it goes on. */
+const part = 50
+
+const work = (notes: Notes, millis: number): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    millis <= 0
+      ? Effect.void
+      : Effect.andThen(Effect.sleep(Math.min(part, millis)), Effect.andThen(notes.step, work(notes, millis - part)))
+  )
 
 const lost = () =>
   new SessionStoreUnavailable({
@@ -65,9 +77,10 @@ const countInRow = (sql: SqlClient, lease: Lease, { hold, lock }: LockRequest, n
       notes.fenced = true
       return
     }
-    yield* Effect.sleep(hold)
-    yield* notes.step
+    notes.knownAt = now()
+    yield* work(notes, hold)
     const value = row.value + 1
+    notes.writing = true
     const written = yield* sql`
       update ${sql(counterTable)} set value = ${value} where name = ${lock} and token = ${token}::bigint returning 1`
     if (written.length === 0) notes.fenced = true
@@ -79,12 +92,13 @@ const countInSession = (sessions: Sessions, id: SessionId, lease: Lease, { hold 
     yield* notes.step
     const session = yield* sessions.get(id, { refresh: true, touch: false })
     const value = (yield* Effect.orDie(Session.get(session, Guarded))) + 1
-    yield* Effect.sleep(hold)
-    yield* notes.step
-    const saved = yield* Effect.result(
-      sessions.update(Session.set(session, Guarded, value), { check: "none", fence: lease })
+    yield* work(notes, hold)
+    notes.writing = true
+    // Whether the lease has been lost or not: what the database says of the token is worth knowing.
+    const saved = yield* Effect.uninterruptible(
+      Effect.result(sessions.update(Session.set(session, Guarded, value), { check: "none", fence: lease }))
     )
-    if (Result.isSuccess(saved)) notes.written = yield* Effect.orDie(Session.get(saved.success, Guarded))
+    if (Result.isSuccess(saved)) notes.written = value
     else if (saved.failure._tag === "Fenced") notes.fenced = true
     else return yield* saved.failure
   })
@@ -105,9 +119,11 @@ export const underLock = (
         (lease) => {
           const taken = new Notes(lease)
           notes = taken
-          return id === undefined
-            ? countInRow(sql, lease, request, taken)
-            : countInSession(sessions, id, lease, request, taken)
+          const counting =
+            id === undefined
+              ? countInRow(sql, lease, request, taken)
+              : countInSession(sessions, id, lease, request, taken)
+          return request.stubborn ? Effect.uninterruptible(counting) : counting
         },
         { wait: "2 seconds" }
       )
@@ -119,11 +135,12 @@ export const underLock = (
 const outcome = <E extends { readonly _tag: string }>(
   notes: Notes | undefined,
   ended: Result.Result<void, E>
-): Effect.Effect<Outcome, E> =>
-  notes === undefined && Result.isFailure(ended)
+): Effect.Effect<Outcome, E> => {
+  if (notes !== undefined) {
+    const how = Result.isSuccess(ended) ? "Finished" : ended.failure._tag
+    return Effect.succeed({ _tag: "Locked", section: notes.section, ended: how })
+  }
+  return Result.isFailure(ended)
     ? Effect.fail(ended.failure)
-    : Effect.succeed({
-        _tag: "Locked",
-        section: notes?.section ?? { token: 0, grantedAt: 0, steps: [], written: undefined, fenced: false },
-        ended: Result.isSuccess(ended) ? "Finished" : ended.failure._tag
-      })
+    : Effect.die(new Error("a lock was held, and nothing was done under it"))
+}

@@ -32,6 +32,13 @@ const answer = (services: Services, ask: number, request: Parameters<typeof outc
     })
   })
 
+/** Looks whenever anything else has had its turn, so that even a short moment is not missed. */
+const unsynced = (sessions: Services["sessions"]) =>
+  Effect.andThen(Effect.yieldNow, sessions.health).pipe(
+    Effect.repeat({ until: ({ synced }) => !synced }),
+    Effect.timeoutOption("3 seconds")
+  )
+
 const measure = ({ locks, sessions }: Services, what: Measurement) =>
   Effect.gen(function* () {
     switch (what._tag) {
@@ -48,12 +55,13 @@ const measure = ({ locks, sessions }: Services, what: Measurement) =>
           pendingActivity: health.activity.pending,
           pendingUpdates: health.pendingUpdates,
           watched: health.watched,
-          waiting: (yield* locks.health).waiting,
+          ...(yield* locks.health),
           heapMegabytes: process.memoryUsage().heapUsed / 2 ** 20
         }
       }
       case "ReadAll": {
         const ids = what.tokens.flatMap((token) => Option.toArray(SessionId.fromString(token)))
+        if (what.unsynced === true) yield* unsynced(sessions)
         const start = now()
         const found = yield* Effect.forEach(ids, (id) => Effect.option(sessions.get(id, { touch: what.touch })), {
           concurrency: "unbounded"

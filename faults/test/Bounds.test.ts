@@ -81,8 +81,9 @@ describe("mutual exclusion", () => {
   })
 
   it("finds work that goes on after somebody else's grant", () => {
-    const late = (pause: number) =>
+    const late = (pause: number, stubborn = false) =>
       locked(0, 1, {
+        stubborn,
         steps: [
           { at: 10, pause: 0 },
           { at: 500, pause }
@@ -92,14 +93,15 @@ describe("mutual exclusion", () => {
     assert.match(check([late(0), locked(200, 2)]).join(), /went on working/)
     // The process was stopped, and could not know.
     assert.deepStrictEqual(check([late(400), locked(200, 2)]), [])
+    assert.deepStrictEqual(check([late(0, true), locked(200, 2)]), [])
   })
 
-  it("finds a write that should have been fenced, however long the process was stopped", () => {
+  it("finds a write that should have been fenced, whatever kept it so long", () => {
     const steps = [
       { at: 10, pause: 0 },
       { at: 500, pause: 400 }
     ]
-    const stopped = locked(0, 1, { steps, written: 1, session: true, ended: "LockLost" })
+    const stopped = locked(0, 1, { steps, written: 1, session: true, stubborn: true, ended: "LockLost" })
     assert.match(check([stopped, locked(200, 2, { session: true })]).join(), /wrote after/)
   })
 
@@ -129,8 +131,8 @@ describe("secrets", () => {
 })
 
 describe("robustness", () => {
-  it("finds nodes that end by themselves, defects, unexpected errors, growth, and nodes that stay deaf", () => {
-    const end = { node: "0", how: "ByItself", status: "1", tookMillis: 0 } as const
+  it("finds nodes that end by themselves, defects, unexpected errors, silence, growth, and nodes that stay deaf", () => {
+    const end = { node: "0", how: "ByItself", status: "1", at: 30_000, tookMillis: 0 } as const
     const full = { node: "0", what: "cached", value: 11, bound: 10 }
     const broken: ReadonlyArray<Partial<History>> = [
       { ends: [end] },
@@ -139,14 +141,18 @@ describe("robustness", () => {
       { health: [full] },
       { unrecovered: ["0"] }
     ]
+    const killed = { ...end, how: "Killed" as const }
+    const open = (start: number) => operation(start, Infinity, read(), { _tag: "Unanswered" })
+    assert.strictEqual(Robustness.check(history([open(0)], { ends: [killed] })).length, 1)
+    assert.strictEqual(Robustness.check(history([open(29_000)], { ends: [killed] })).length, 0)
     for (const rest of broken) assert.strictEqual(Robustness.check(history([], rest)).length, 1)
-    const fine = { ends: [{ ...end, how: "Killed" as const }], health: [{ ...full, value: 10 }] }
+    const fine = { ends: [killed], health: [{ ...full, value: 10 }] }
     assert.deepStrictEqual(Robustness.check(history([operation(1, 2, read(), unknown)], fine)), [])
   })
 })
 
 describe("the orderly end", () => {
-  const asked = { node: "0", how: "Asked", status: "0" } as const
+  const asked = { node: "0", how: "Asked", status: "0", at: 0 } as const
   const farewell = {
     used: [{ key, at: 1_000 }],
     stored: new Map([[key, 1_000]]),

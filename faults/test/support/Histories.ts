@@ -115,19 +115,21 @@ export const row = (rest: Partial<Row> = {}): Row => ({
 export const locked = (
   start: number,
   lockToken: number,
-  rest: Partial<Section> & { readonly ended?: string; readonly session?: boolean } = {}
+  rest: Partial<Section> & { readonly ended?: string; readonly session?: boolean; readonly stubborn?: boolean } = {}
 ): Operation => {
-  const { ended = "Finished", session: inSession = false, ...section } = rest
+  const { ended = "Finished", session: inSession = false, stubborn = false, ...section } = rest
   return operation(
     start,
     start + 40,
-    { _tag: "Lock", lock: "lock", token: inSession ? token("first") : undefined, hold: 10 },
+    { _tag: "Lock", lock: "lock", token: inSession ? token("first") : undefined, hold: 10, stubborn },
     {
       _tag: "Locked",
       ended,
       section: {
         token: lockToken,
         grantedAt: start + 10,
+        knownAt: start + 10,
+        writing: true,
         steps: [
           { at: start + 10, pause: 0 },
           { at: start + 20, pause: 0 }

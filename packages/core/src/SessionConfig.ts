@@ -69,7 +69,7 @@ export interface SessionOptions {
   readonly lockMaxRetries?: number | undefined
   /** What others are told of who holds a lock. Default the host's name and the process id; 1 to 64 printable ASCII characters. */
   readonly nodeName?: string | undefined
-  /** How long a statement may take, the wait for a connection included. Default 5 seconds; 10 milliseconds to 5 minutes. */
+  /** How long a statement may take, the wait for a connection (three quarters of it at most) included. Default 5 seconds; 10 milliseconds to 5 minutes. */
   readonly statementTimeout?: Duration.Input | undefined
   /** How long a shutdown waits for what it has begun and to write what is pending. Default 10 seconds; 10 milliseconds to 10 minutes. Closing connections that do not answer may take 2 seconds more. */
   readonly shutdownTimeout?: Duration.Input | undefined

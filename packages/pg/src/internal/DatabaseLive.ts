@@ -42,7 +42,7 @@ export type ConnectionSettings = Omit<
 /** What a `Database` is made with. */
 export interface Options {
   readonly names: Names
-  /** How long a caller waits at most, for a connection and for its answer. Default: 5 seconds. */
+  /** How long a caller waits at most, for a connection (three quarters of it at most) and for its answer. Default: 5 seconds. */
   readonly statementTimeout?: Duration.Input | undefined
   /** How many statements may wait or run; further ones fail with `Overloaded`. Default: 10 000. */
   readonly maxPending?: number | undefined
@@ -50,6 +50,13 @@ export interface Options {
 
 const defaultStatementTimeout = Duration.seconds(5)
 const defaultMaxPending = 10_000
+/**
+ * How many statements of one operation may stand in line for each connection. With fewer, batches have their turn so soon that they are
+ * small, and a node that does all it can does less; with more, they wait longer.
+ */
+const linePerConnection = 8
+/** sql-pg's own default. */
+const defaultMaxConnections = 10
 const defaultKeepAlive = Duration.seconds(10)
 export const defaultApplicationName = "effect-pg-session"
 
@@ -89,7 +96,7 @@ export const make = (
     ...sessionParameters,
     ...(Number.isFinite(timeout) && { statement_timeout: String(Math.max(1, Math.floor(timeout * 0.9))) })
   })
-  return statements(options, pooled(config), pooled(reservedConfig(config)))
+  return statements(options, pooled(config), pooled(reservedConfig(config)), config.maxConnections)
 }
 
 /**
@@ -112,7 +119,9 @@ export const fromClient = (
       })
     )
   const config = { ...client.config, multiplex: false, types: undefined }
-  return statements(options, Effect.succeed(shared), pooled(reservedConfig(clientConfig(config, {}))))
+  const reserved = pooled(reservedConfig(clientConfig(config, {})))
+  const { maxConnections }: PgClient.PgPoolConfig = client.config
+  return statements(options, Effect.succeed(shared), reserved, maxConnections)
 }
 
 const reservedConfig = (config: PgClient.PgPoolConfig): PgPool.Config => ({
@@ -144,9 +153,14 @@ const pooled = Effect.fnUntraced(function* (
 const statements = Effect.fnUntraced(function* (
   options: Options,
   general: Effect.Effect<StatementRunner.Transport, never, Scope.Scope>,
-  reserved: Effect.Effect<StatementRunner.Transport, never, Scope.Scope>
+  reserved: Effect.Effect<StatementRunner.Transport, never, Scope.Scope>,
+  maxConnections: number | undefined
 ): Effect.fn.Return<Statements, never, Scope.Scope> {
-  const limits = { statementTimeout: timeoutMillis(options), maxPending: options.maxPending ?? defaultMaxPending }
+  const limits = {
+    statementTimeout: timeoutMillis(options),
+    maxPending: options.maxPending ?? defaultMaxPending,
+    maxPerOperation: linePerConnection * (maxConnections ?? defaultMaxConnections)
+  }
   const parts = Scope.makeUnsafe("parallel")
   yield* Effect.addFinalizer((exit) => Scope.close(parts, exit))
   const runner = Effect.fnUntraced(function* (transport: typeof general) {

@@ -3,7 +3,9 @@
  *
  * - What a caller gets, it gets in time: sql-pg may need five more seconds to
  *   cancel a statement on a connection that is silent, but nobody waits for that.
- * - Waiting for a connection counts into the time; what was not sent is withdrawn.
+ * - Waiting for a connection counts into the time, and may take three quarters of it: what is sent has time left to be
+ *   answered. Otherwise, under too great a load, each statement would be sent when nobody waits for it any more. What was not sent is withdrawn.
+ * - No operation's crowd stands before the others' statements; see `Lines.ts`.
  * - A statement that was sent is not cancelled because its caller was interrupted.
  * - What only reads is sent again once where the connection turns out to be lost. What may
  *   write is never sent twice.
@@ -21,6 +23,7 @@ import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Parameter, Row, Statements } from "./Database.ts"
+import { Lines } from "./Lines.ts"
 import { inRealTime } from "./RealTime.ts"
 import { isLost, unavailable } from "./SqlFailure.ts"
 
@@ -42,14 +45,20 @@ export interface Limits {
   readonly statementTimeout: number
   /** How many statements may wait or run. */
   readonly maxPending: number
+  /** How many statements of one operation may stand in line for a connection, or have one. */
+  readonly maxPerOperation: number
 }
 
 interface Job {
-  readonly fiber: Fiber.Fiber<Rows, SqlError>
+  /** `undefined` before its turn. */
+  readonly fiber: () => Fiber.Fiber<Rows, SqlError> | undefined
   readonly isSent: () => boolean
   /** Answers the caller, and gives the statement up. */
   readonly abandon: () => void
 }
+
+/** The part of the time that may go by before a statement is sent. */
+const waitPart = 0.75
 
 const closePatience = "1 second"
 
@@ -64,16 +73,18 @@ export const make = Effect.fnUntraced(function* (
   // Not the callers' context: theirs may hold a transaction.
   const runFork = Effect.runForkWith(yield* Effect.context())
   const jobs = new Set<Job>()
+  const lines = new Lines(limits.maxPerOperation)
+  const waitLimit = limits.statementTimeout * waitPart
   let closing = false
 
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       closing = true
       for (const job of jobs) {
-        if (!job.isSent()) job.fiber.interruptUnsafe()
+        if (!job.isSent()) job.abandon()
       }
       return Effect.timeoutOption(
-        Effect.interruptible(Fiber.awaitAll(Array.from(jobs, (job) => job.fiber))),
+        Effect.interruptible(Fiber.awaitAll(Array.from(jobs, (job) => job.fiber() ?? []).flat())),
         closePatience
       )
     }).pipe(
@@ -98,43 +109,63 @@ export const make = Effect.fnUntraced(function* (
       let sent = false
       let settled = false
 
+      let fiber: Fiber.Fiber<Rows, SqlError> | undefined = undefined
+
       const statement = transport(sql, parameters, () => {
         sent = true
       })
-      const fiber = runFork(kind === "read" ? Effect.catchIf(statement, isLost, () => statement) : statement)
       const settle = (answer: Effect.Effect<Rows, SessionStoreUnavailable>) => {
         if (settled) return
         settled = true
         resume(answer)
       }
-      const expire = () => {
-        if (fiber.pollUnsafe() !== undefined) return
-        settle(timedOut(operation, sent, sent && kind === "write", limits.statementTimeout))
-        fiber.interruptUnsafe()
+      /** Gives it up: takes it out of its line, or interrupts it. */
+      const giveUp = () => {
+        if (fiber !== undefined) return fiber.interruptUnsafe()
+        clearTimeout(timer)
+        jobs.delete(job)
+        place.leave()
       }
+      const expire = (limit: number) => {
+        if (fiber?.pollUnsafe() !== undefined) return
+        if (sent && limit < limits.statementTimeout) {
+          timer = setTimer(limits.statementTimeout, limits.statementTimeout - limit)
+          return
+        }
+        settle(timedOut(operation, sent, sent && kind === "write", limit))
+        giveUp()
+      }
+      // After a pause of this process its timers run before its sockets are read: look there first.
+      const setTimer = (limit: number, left: number) =>
+        setTimeout(() => setImmediate(expire, limit), Math.min(left, maxTimer))
 
       const job: Job = {
-        fiber,
+        fiber: () => fiber,
         isSent: () => sent,
         abandon: () => {
           settle(closed(operation, sent && kind === "write"))
-          fiber.interruptUnsafe()
+          giveUp()
         }
       }
       jobs.add(job)
-      // After a pause of this process its timers run before its sockets are read: look there first.
-      const timer = setTimeout(() => setImmediate(expire), Math.min(limits.statementTimeout, maxTimer))
-      fiber.addObserver((exit) => {
-        clearTimeout(timer)
-        jobs.delete(job)
-        settle(
-          Exit.isSuccess(exit)
-            ? Effect.succeed(exit.value)
-            : Effect.failCause(unavailable(operation, exit.cause, sent, kind === "write"))
-        )
+      let timer = setTimer(waitLimit, waitLimit)
+      const place = lines.enter(operation, () => {
+        const started = runFork(kind === "read" ? Effect.catchIf(statement, isLost, () => statement) : statement)
+        fiber = started
+        started.addObserver((exit) => {
+          clearTimeout(timer)
+          jobs.delete(job)
+          // Not on top of what is going on in the pool just now.
+          queueMicrotask(() => place.leave())
+          settle(
+            Exit.isSuccess(exit)
+              ? Effect.succeed(exit.value)
+              : Effect.failCause(unavailable(operation, exit.cause, sent, kind === "write"))
+          )
+        })
       })
       return Effect.sync(() => {
-        if (!sent) fiber.interruptUnsafe()
+        if (!sent) giveUp()
       })
     })
 
