@@ -9,6 +9,7 @@ import * as KeyOrder from "./catalogue/KeyOrder.ts"
 import * as Lifecycles from "./catalogue/Lifecycles.ts"
 import * as LockFunctions from "./catalogue/LockFunctions.ts"
 import * as Locking from "./catalogue/Locking.ts"
+import * as Memory from "./catalogue/Memory.ts"
 import * as Reading from "./catalogue/Reading.ts"
 import * as SharedLogins from "./catalogue/SharedLogins.ts"
 import * as ShortStatement from "./catalogue/ShortStatement.ts"
@@ -18,6 +19,7 @@ import * as Writing from "./catalogue/Writing.ts"
 
 export const catalogue: ReadonlyArray<Mutation> = [
   ...Cache.mutations,
+  ...Memory.mutations,
   ...Reading.mutations,
   ...Activity.mutations,
   ...Synchronizing.mutations,
