@@ -189,6 +189,36 @@ describe("CacheEntries", () => {
     assert.isTrue(made.every(({ entry, token }) => entries.handle(token)?.entry === entry))
   })
 
+  for (const [what, capacity] of [
+    ["that was never full", 10_000],
+    ["that was full once", 1_000]
+  ] as const) {
+    it(`a memory ${what} keeps nothing of the sessions that came and went`, async () => {
+      const entries = new CacheEntries(capacity)
+      const live: Array<Entry> = []
+      const gone: Array<WeakRef<Entry>> = []
+      for (let n = 0; n < 1_001; n++) live.push(put(entries).entry)
+      for (let n = 0; n < 20_000; n++) {
+        const oldest = live.shift()
+        assert(oldest !== undefined)
+        entries.remove(oldest)
+        gone.push(new WeakRef(oldest))
+        // One fewer than there is room for: nobody has to go.
+        if (live.length < 999) live.push(put(entries).entry)
+      }
+      entries.clear()
+      const cleared = live.splice(0).map((entry) => new WeakRef(entry))
+      await new Promise((resolve) => setImmediate(resolve))
+      setFlagsFromString("--expose-gc")
+      const gc: unknown = runInNewContext("gc")
+      assert(typeof gc === "function")
+      Reflect.apply(gc, undefined, [])
+      assert.isAtMost(gone.filter((entry) => entry.deref() !== undefined).length, 10)
+      assert.isAtMost(cleared.filter((entry) => entry.deref() !== undefined).length, 10)
+      assert.strictEqual(entries.size, 0)
+    })
+  }
+
   it("finds all sessions of a user and of a group, and nobody else's", () => {
     const entries = new CacheEntries(10)
     const userId = UserId.make("alice")

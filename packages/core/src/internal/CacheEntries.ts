@@ -84,6 +84,9 @@ const copyOf = (token: string): string => Buffer.from(token, "latin1").toString(
 /** How many used sessions in a row are spared: no search for the one that goes may take long. */
 const maxSpared = 128
 
+/** After so many sessions that went by themselves the hand is given up, and begins anew. */
+const maxRemoved = 1_000
+
 export class CacheEntries {
   private readonly capacity: number
   private readonly byToken = new Map<string, Handle>()
@@ -91,7 +94,10 @@ export class CacheEntries {
   private readonly byKey = new Map<SessionKey, Entry>()
   private readonly byUser = new Map<string, Entry | Set<Entry>>()
   private readonly byGroup = new Map<string, Entry | Set<Entry>>()
-  private hand = this.byKey.values()
+  /** There is one while sessions have to go: an iterator keeps every table that its map has outgrown, with all that was in it. */
+  private hand: MapIterator<Entry> | undefined = undefined
+  /** How many sessions went by themselves since the hand moved. */
+  private removed = 0
   private evictions = 0
 
   constructor(capacity: number) {
@@ -130,6 +136,7 @@ export class CacheEntries {
     if (!entry.cached) return
     this.unlink(entry)
     this.byKey.delete(entry.key)
+    if (this.hand !== undefined && ++this.removed >= maxRemoved) this.hand = undefined
   }
 
   ofUser(userId: string): ReadonlyArray<Entry> {
@@ -151,6 +158,7 @@ export class CacheEntries {
     this.byKey.clear()
     this.byUser.clear()
     this.byGroup.clear()
+    this.hand = undefined
   }
 
   get size(): number {
@@ -164,14 +172,16 @@ export class CacheEntries {
 
   private evict(): void {
     for (let spared = 0; ; spared++) {
+      this.hand ??= this.byKey.values()
       const { done, value: entry } = this.hand.next()
       if (done === true) {
-        this.hand = this.byKey.values()
+        this.hand = undefined
       } else if (entry.used && spared < maxSpared) {
         entry.used = false
       } else {
         this.evictions++
         this.remove(entry)
+        this.removed = 0
         return
       }
     }
