@@ -108,7 +108,8 @@ begin
           from "public"."sessions" s where s.user_id = u.name) l) s) else u.outcome end
       from unnest(v_outcomes, p_users, p_limits, p_reject) u(outcome, name, max, reject));
     v_held := array(select s.key from "public"."sessions" s where s.key = any(array(select unnest(array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
-      where length(o.outcome) > 1)::text[]))) for update skip locked);
+      where length(o.outcome) > 1)::text[]))) and s.user_id = any(array(select unnest(array(select u.name from unnest(v_outcomes, p_users) u(outcome, name) where length(u.outcome) > 1)::text[])))
+      and not exists (select 1 from "public"."session_locks" l where l.session_key = s.key) for update skip locked);
     v_outcomes := array(select case when string_to_array(substr(o.outcome, 2), ';') <@ v_held then o.outcome else 'L' end
       from unnest(v_outcomes) o(outcome));
     v_evicted := array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)

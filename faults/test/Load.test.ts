@@ -120,7 +120,8 @@ describe("the verdict on overload", () => {
   it("finds reads from memory that are slow, refused or missing, and memory that grows", () => {
     assert.match(messages(overload({ cachedReads: { count: 100, p50: 1, p99: 5_000 } })), /one in a hundred/)
     assert.match(messages(overload({ cachedReads: { count: 0, p50: 0, p99: 0 } })), /of 0 reads/)
-    assert.match(messages(overload({ cachedReadsRefused: 1 })), /were refused/)
+    assert.match(messages(overload({ cachedReadsRefused: 101 })), /were refused/)
+    assert.strictEqual(messages(overload({ cachedReadsRefused: 99 })), "")
     assert.match(messages(overload({ mostHeapMegabytes: 3_000 })), /MB of heap/)
   })
 

@@ -82,6 +82,13 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
+    name: "cache-hand",
+    guarantee: "G10",
+    step: "the hand that looks for the session that has to go does not keep those that went by themselves",
+    edits: [edit("packages/core/src/internal/CacheEntries.ts", "++this.removed >= maxRemoved", "++this.removed < 0")],
+    tests: [cacheEntries]
+  },
+  {
     name: "cache-token-copy",
     guarantee: "G10",
     step: "a cached session keeps nothing of the header that its id came in",

@@ -55,6 +55,20 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [tryCreate]
   },
   {
+    name: "sql-logins-owner",
+    guarantee: "G4",
+    step: "a shared login ends no session that became another user's since it was chosen",
+    edits: [edit(many, " and s.user_id = ${among(losers)}")],
+    tests: [tryCreate]
+  },
+  {
+    name: "sql-logins-tied",
+    guarantee: "G12",
+    step: "a shared login does not wait for the locks that end with a session",
+    edits: [edit(many, "l.session_key = s.key)", "l.session_key = s.key and false)")],
+    tests: [tryCreate]
+  },
+  {
     name: "sql-logins-notice",
     guarantee: "G4",
     step: "shared logins announce whom they have ended",

@@ -275,5 +275,12 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "the end has a time limit",
     edits: [edit(store, "duration: settings.shutdownTimeout / 2,", "duration: settings.shutdownTimeout * 1_000,")],
     tests: [inCore.orderlyEnd]
+  },
+  {
+    name: "batch-stalled",
+    guarantee: "G12",
+    step: "a few requests do not wait for a batch that takes very long",
+    edits: [edit(coalescer, " || isStalled()")],
+    tests: [inCore.coalescer]
   }
 ]

@@ -123,6 +123,28 @@ describe("Coalescer", () => {
       })
   )
 
+  it.effect("with a least share a few do not wait for a batch that takes very long", () =>
+    Effect.gen(function* () {
+      let now = 0
+      const { batches, gate, submit } = yield* make({
+        concurrency: 2,
+        minShare: 10,
+        patience: { millis: 5_000, now: () => now }
+      })
+      const fibers = [yield* submit("a")]
+      now = 249
+      fibers.push(yield* submit("b"))
+      assert.deepStrictEqual(batches, [["a"]])
+      now = 250
+      fibers.push(yield* submit("c"))
+      assert.deepStrictEqual(batches, [["a"], ["b", "c"]])
+      fibers.push(yield* submit("d"))
+      assert.lengthOf(batches, 2, "what was just sent may be quick")
+      yield* gate.open
+      assert.deepStrictEqual(yield* all(fibers), ["A", "B", "C", "D"])
+    })
+  )
+
   it.effect("a batch that had not begun when the scope closed is waited for by nobody", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()

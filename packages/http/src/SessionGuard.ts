@@ -39,8 +39,9 @@ export interface SessionGuard extends HttpRouter.Middleware<{
   readonly check: (current: CurrentSessionOperations) => Effect.Effect<Session, SessionGuardError>
 }
 
-const makeGuard = (check: SessionGuard["check"]): SessionGuard => {
-  const passed = CurrentSession.use(check)
+/** `now`: the same as `check`, called when it is to be run. */
+const makeGuard = (check: SessionGuard["check"], now: SessionGuard["check"] = check): SessionGuard => {
+  const passed = CurrentSession.use(now)
   return Object.assign(
     HttpRouter.middleware<{ provides: Authenticated }>()(
       (handler: Effect.Effect<HttpServerResponse, Types.unhandled, Authenticated>) =>
@@ -58,7 +59,7 @@ const makeCondition = (condition: SessionCondition): SessionGuard => {
 }
 
 /** Lets users pass who are logged in; `Unauthenticated` (401) for everybody else, guests included. */
-export const requireSession: SessionGuard = makeGuard(requireNow)
+export const requireSession: SessionGuard = makeGuard((current) => current.require, requireNow)
 
 /** Options of {@link requireFresh}. */
 export interface RequireFreshOptions {

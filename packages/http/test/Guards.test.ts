@@ -46,6 +46,35 @@ describe("guards", () => {
   )
 
   it.effect(
+    "what a guard checks is checked when that is run, not when it is made",
+    Effect.fnUntraced(function* () {
+      const handler = Effect.gen(function* () {
+        const current = yield* CurrentSession
+        const store = yield* SessionStore
+        yield* store.clearLocalCache
+        // Nobody runs it, and nobody waits for it.
+        requireSession.check(current)
+        const session = yield* requireSession.check(current)
+        const later = requireSession.check(current)
+        yield* store.update(Session.set(session, Elevated, true))
+        yield* current.authoritative
+        return HttpServerResponse.jsonUnsafe([session.version, (yield* later).version].map(Number))
+      }).pipe(Effect.orDie)
+      const server = yield* shop({
+        more: (session) =>
+          HttpRouter.add("GET", "/late", handler).pipe(
+            Layer.provide(session.layer),
+            HttpRouter.provideRequest(sameStore)
+          )
+      })
+      const user = yield* loggedIn(server)
+      const answer = yield* user.get("/late")
+      assert(Array.isArray(answer.json))
+      assert.strictEqual(answer.json[1], Number(answer.json[0]) + 1)
+    }, Effect.scoped)
+  )
+
+  it.effect(
     "a guarded handler gets the session of its user",
     Effect.fnUntraced(function* () {
       const who = Effect.flatMap(Authenticated, (session) =>

@@ -1,7 +1,9 @@
 /** Sessions that are created together: the statement waits for nobody, and what fails in it is one session's trouble only. */
 import {
   type CreateRequest,
+  generate,
   GroupId,
+  hashOfToken,
   type SessionLimit,
   type SessionRow,
   SessionStoreUnavailable,
@@ -10,8 +12,11 @@ import {
 } from "@effect-pg-session/core"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import type { Statements } from "../src/internal/Database.ts"
 import * as DatabaseLive from "../src/internal/DatabaseLive.ts"
+import * as CreateMany from "../src/internal/sql/CreateMany.ts"
 import { userLock } from "../src/internal/sql/Functions.ts"
 import * as PgSessionStorage from "../src/PgSessionStorage.ts"
 import { aSession, created, Fixture, newUser } from "./support/StorageFixture.ts"
@@ -104,6 +109,64 @@ layer(Fixture.layer, { excludeTestServices: true })("sessions that are created t
         )
       }
     })
+  )
+
+  it.effect("do not wait for the locks that end with a session", () =>
+    Effect.gen(function* () {
+      const { query, storage } = yield* Fixture
+      const { rows, userId } = yield* userOf(2)
+      const name = `tied to ${userId}`
+      yield* query("insert into @locks (name, session_key) values ($1, $2)", [name, rows[0]?.key])
+      const request = aSession({ userId, limit: evict(2) })
+      const { outcomes } = yield* held(
+        "select 1 from @locks where name = $1 for update",
+        [name],
+        storage.tryCreate([request, aSession({ userId: newUser() })])
+      )
+      assert.deepStrictEqual(tagsOf(outcomes), ["Undone", "Created"])
+      assert.deepStrictEqual(evictedBy(yield* storage.create(request)), [rows[0]?.key])
+    })
+  )
+
+  it.effect("do not end a session that became another user's since it was chosen", () =>
+    Effect.gen(function* () {
+      const { names, query, sql, storage } = yield* Fixture
+      const { rows, userId } = yield* userOf(2)
+      const [oldest] = rows
+      assert(oldest !== undefined)
+      // The statement stops after it has chosen who has to go, where the test holds this lock.
+      const stop = 4_711
+      const chosen = CreateMany.definition(names).replace(
+        "v_held :=",
+        `perform pg_advisory_xact_lock(${stop}); v_held :=`
+      )
+      assert.include(chosen, String(stop))
+      yield* Effect.acquireRelease(sql.unsafe(chosen), () => Effect.orDie(sql.unsafe(CreateMany.definition(names))))
+      const other = newUser()
+      const login = Effect.fnUntraced(function* () {
+        const batch = yield* Effect.forkChild(storage.tryCreate([aSession({ userId, limit: evict(2) })]), {
+          startImmediately: true
+        })
+        yield* query("select count(*)::int from pg_locks where locktype = 'advisory' and objid = $1 and not granted", [
+          stop
+        ]).pipe(Effect.repeat({ until: ([row]) => row?.[0] === 1 }))
+        const outcome = yield* storage.rotate({
+          key: oldest.key,
+          proof: oldest.secretHash,
+          secretHash: hashOfToken(Redacted.value(generate(oldest.key))),
+          grace: 0,
+          login: { userId: other, lifetime: 60_000, idleTimeout: undefined, limit: evict(5) },
+          set: [],
+          maxBytes: 10_000
+        })
+        assert.strictEqual(outcome._tag, "Rotated")
+        return batch
+      })
+      const batch = yield* held("select pg_advisory_xact_lock($1)", [stop], login())
+      const { outcomes } = yield* Fiber.join(batch)
+      assert.deepStrictEqual(tagsOf(outcomes), ["Undone"])
+      assert.deepStrictEqual(yield* keysOf(other), [oldest.key])
+    }).pipe(Effect.scoped)
   )
 
   it.effect("end the oldest although somebody holds the session that stays", () =>

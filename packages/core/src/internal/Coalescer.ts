@@ -60,6 +60,9 @@ export interface Coalescer<Item, A, E> {
 
 const nothing = () => false
 
+/** Few requests wait for a batch that is in flight, because another statement would cost more than it saves; but not for one that takes so long. */
+const stalledMillis = 250
+
 export const make = Effect.fnUntraced(function* <Item, A, E>(
   options: Options<Item, A, E>
 ): Effect.fn.Return<Coalescer<Item, A, E>, never, Scope.Scope> {
@@ -70,6 +73,8 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   let inFlight = 0
   /** Requests in the batches that are in flight. */
   let sent = 0
+  /** When the last batch was sent, by the clock of `patience`. */
+  let lastSent = -Infinity
   let closed = false
 
   const unavailable = (
@@ -128,6 +133,7 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
       const batch = inTime(backlog.take(share(), weigh, options.maxWeight ?? Infinity))
       if (batch.length === 0) continue
       sent += batch.length
+      if (options.patience !== undefined) lastSent = options.patience.now()
       const settled = Effect.onExitPrimitive(options.send(batch.map((pending) => pending.item)), (exit) =>
         settle(batch, exit)
       )
@@ -149,12 +155,14 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
   /** Those who come at the same moment come along. */
   const runSoon = Effect.ensuring(Effect.andThen(Effect.yieldNow, sendBatches), ended)
 
+  const isStalled = () => options.patience !== undefined && options.patience.now() - lastSent >= stalledMillis
+
   const start = () => {
     if (inFlight >= options.concurrency) return
     if (inFlight === 0 || options.minShare === undefined) {
       inFlight++
       run(runBatches)
-    } else if (backlog.readyCount >= options.minShare) {
+    } else if (backlog.readyCount >= options.minShare || isStalled()) {
       inFlight++
       run(runSoon)
     }

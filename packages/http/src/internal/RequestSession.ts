@@ -141,9 +141,13 @@ export class RequestSession {
       if (presented.renew !== undefined && this.known !== undefined) this.renew()
       return found
     }
-    this.loading = true
     const find = this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion })
-    const settled = Effect.onExitPrimitive(Effect.catch(find, answerWith), (exit) => {
+    // Only what is run is awaited by others, and what is run ends.
+    const begun = Effect.suspend(() => {
+      this.loading = true
+      return Effect.catch(find, answerWith)
+    })
+    const settled = Effect.onExitPrimitive(begun, (exit) => {
       const { loaded } = this
       this.loading = false
       this.loaded = undefined

@@ -3,7 +3,7 @@
  * round trip and one commit.
  *
  * It waits for no lock: what it cannot have at once (a user whom somebody else is giving a
- * session, a session that would have to end for the new one) it leaves undone, so
+ * session, a session that would have to end for the new one) or would wait for (the locks that end with such a session) it leaves undone, so
  * that nobody can be stuck behind it, or it behind anybody, in whatever order locks are taken. Only a key that somebody
  * else is inserting is waited for, which keys that are drawn at random never are;
  * that is done last, in the order of the keys.
@@ -59,6 +59,12 @@ const verdict = (names: Names): string =>
 const evicted = `array(select e.key from unnest(v_outcomes) o(outcome), string_to_table(substr(o.outcome, 2), ';') e(key)
       where length(o.outcome) > 1)`
 
+/**
+ * The users whose sessions end. A session may have become another user's since it was chosen, whose lock is not this transaction's; to one of
+ * these nobody can have brought it.
+ */
+const losers = "array(select u.name from unnest(v_outcomes, p_users) u(outcome, name) where length(u.outcome) > 1)"
+
 /** `create or replace function`. One outcome per session: done ('C', and the keys that ended for it), refused ('T'), left undone ('L'). */
 export const definition = (names: Names): string =>
   `create or replace function ${names.qualified(functionName)}(
@@ -83,7 +89,8 @@ begin
   if v_full then
     v_outcomes := array(select case when u.outcome = 'C' and u.name is not null then ${verdict(names)} else u.outcome end
       from unnest(v_outcomes, p_users, p_limits, p_reject) u(outcome, name, max, reject));
-    v_held := array(select s.key from ${names.sessions} s where s.key = ${among(evicted)} for update skip locked);
+    v_held := array(select s.key from ${names.sessions} s where s.key = ${among(evicted)} and s.user_id = ${among(losers)}
+      and not exists (select 1 from ${names.locks} l where l.session_key = s.key) for update skip locked);
     v_outcomes := array(select case when string_to_array(substr(o.outcome, 2), ';') <@ v_held then o.outcome else 'L' end
       from unnest(v_outcomes) o(outcome));
     v_evicted := ${evicted};
