@@ -164,8 +164,12 @@ export class Work {
       case "turnOver":
         return Effect.andThen(this.end(slot, token), this.begin(slot))
       case "rotate":
-        return Effect.map(sessions.rotate(id, { grace: random.pick([0, 500, 10_000]) }), (rotated) => {
-          if (this.own[slot] === token) this.own[slot] = Redacted.value(rotated.id)
+        return Effect.flatMap(sessions.rotate(id, { grace: random.pick([0, 500, 10_000]) }), (rotated) => {
+          const present = this.own[slot]
+          // Who looked for the old id meanwhile has found nothing; who begins a session in its place has no use for this one.
+          if (present !== undefined && present !== token) return sessions.delete(rotated.id)
+          this.own[slot] = Redacted.value(rotated.id)
+          return Effect.void
         })
       case "lock":
         return locks.withLock(`lock-${random.integer(0, lockNames - 1)}`, () => Effect.sleep(random.integer(0, 4)), {
@@ -228,12 +232,15 @@ export class Work {
       sessions.rotate(id, { userId: user })
     )
     const expiresIn = how === "short" ? random.integer(shortLife.min, shortLife.max) : undefined
-    return Effect.map(
+    return Effect.flatMap(
       how === "guest" ? guest : sessions.create(user, { groupId, attributes, expiresIn }),
       (session) => {
         const token = Redacted.value(session.id)
+        // Somebody else has begun one for the same place meanwhile: nobody would ever end it.
+        const displaced = idOf(this.own[slot] ?? "")
         this.own[slot] = token
         if (random.chance(0.2)) this.begun(token)
+        return displaced === undefined ? Effect.void : Effect.asVoid(sessions.delete(displaced))
       }
     )
   }

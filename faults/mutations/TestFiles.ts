@@ -45,6 +45,7 @@ export const inPg = {
   locksHammer: pg("PgSessionLocksHammer"),
   notifier: pg("PgSessionNotifier"),
   payload: pg("NotificationPayload"),
+  statementRunner: pg("StatementRunner"),
   storage: pg("PgSessionStorage"),
   storageHammer: pg("PgSessionStorageHammer"),
   storageParts: pg("PgSessionStorageParts"),

@@ -4,7 +4,7 @@ import { inPg } from "../TestFiles.ts"
 
 const runner = "packages/pg/src/internal/StatementRunner.ts"
 const payload = "packages/pg/src/internal/NotificationPayload.ts"
-const { database, notifier, payload: payloads } = inPg
+const { database, notifier, payload: payloads, statementRunner } = inPg
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -28,8 +28,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         runner,
-        `timedOut(operation, sent, sent && kind === "write", limits.statementTimeout)`,
-        "timedOut(operation, sent, false, limits.statementTimeout)"
+        `timedOut(operation, sent, sent && kind === "write", limit)`,
+        "timedOut(operation, sent, false, limit)"
       )
     ],
     tests: [database],
@@ -39,7 +39,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "statement-own-fiber",
     guarantee: "G5",
     step: "a statement that was sent is not cancelled because its caller was interrupted",
-    edits: [edit(runner, "if (!sent) fiber.interruptUnsafe()", "fiber.interruptUnsafe()")],
+    edits: [edit(runner, "if (!sent) giveUp()", "giveUp()")],
     tests: [database],
     only: "does not cancel a statement|withdraws a statement"
   },
@@ -47,9 +47,29 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "statement-withdrawn",
     guarantee: "G5",
     step: "what was not sent in time is not applied later",
-    edits: [edit(runner, "limits.statementTimeout))\n        fiber.interruptUnsafe()", "limits.statementTimeout))")],
+    edits: [edit(runner, `kind === "write", limit))\n        giveUp()`, `kind === "write", limit))`)],
     tests: [database],
     only: "a pool without a free|more statements than"
+  },
+  {
+    name: "statement-wait",
+    guarantee: "G12",
+    step: "what is sent has time left to be answered",
+    edits: [edit(runner, "const waitPart = 0.75", "const waitPart = 1")],
+    tests: [statementRunner]
+  },
+  {
+    name: "statement-lines",
+    guarantee: "G12",
+    step: "no operation's crowd stands before the others' statements",
+    edits: [
+      edit(
+        "packages/pg/src/internal/Lines.ts",
+        "if (line.admitted >= this.limit) break",
+        "if (line.admitted < 0) break"
+      )
+    ],
+    tests: [statementRunner]
   },
   {
     name: "statement-bound",
