@@ -53,7 +53,7 @@ describe("guards", () => {
         const store = yield* SessionStore
         yield* store.clearLocalCache
         // Nobody runs it, and nobody waits for it.
-        requireSession.check(current)
+        assert.isTrue(Effect.isEffect(requireSession.check(current)))
         const session = yield* requireSession.check(current)
         const later = requireSession.check(current)
         yield* store.update(Session.set(session, Elevated, true))
