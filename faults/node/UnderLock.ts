@@ -69,6 +69,8 @@ const lost = () =>
 const countInRow = (sql: SqlClient, lease: Lease, { hold, lock }: LockRequest, notes: Notes) =>
   Effect.gen(function* () {
     const token = String(lease.token)
+    // Until the receiver has been told of this token it must take the one before: a statement that gets lost on the way tells it nothing.
+    notes.knownAt = Number.MAX_SAFE_INTEGER
     yield* notes.step
     const [row] = yield* sql<{ readonly value: number }>`
       update ${sql(counterTable)} set token = ${token}::bigint
