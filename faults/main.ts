@@ -3,15 +3,14 @@
  * PostgreSQL and a network that fails. The last line is one JSON object; the exit
  * code is 1 when a promise was broken.
  */
-import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { writeFileSync } from "node:fs"
+import { start } from "./Command.ts"
 import * as Database from "./Database.ts"
 import type { History } from "./History.ts"
 import { judge } from "./Judge.ts"
 import { type Options, parse, replay, usage } from "./Options.ts"
-import { endWithParent, limitedDirectory, runLimited } from "./Quota.ts"
 import { run } from "./Run.ts"
 
 const program = Effect.fnUntraced(function* (options: Options, unlimited: string | undefined) {
@@ -40,16 +39,4 @@ const program = Effect.fnUntraced(function* (options: Options, unlimited: string
 const asLines = ({ operations }: History): string =>
   operations.map((operation) => `${JSON.stringify(operation)}\n`).join("")
 
-const start = async (): Promise<void> => {
-  if (process.argv.includes("--help")) return console.log(usage)
-  const options = parse(process.argv.slice(2))
-  const limited = limitedDirectory === undefined ? runLimited() : undefined
-  if (typeof limited === "object") {
-    process.exitCode = await limited
-    return
-  }
-  endWithParent()
-  NodeRuntime.runMain(program(options, limited))
-}
-
-await start()
+await start(usage, (unlimited) => program(parse(process.argv.slice(2)), unlimited))

@@ -2,16 +2,15 @@
  * `npm run overload`: asks one node for several times what it can do. The last line
  * is one JSON object; the exit code is 1 where it does not degrade as it should.
  */
-import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { randomInt } from "node:crypto"
 import { parseArgs } from "node:util"
+import { start } from "./Command.ts"
 import * as Database from "./Database.ts"
 import { type Options, run } from "./load/Overload.ts"
 import { goodput, recoveredAt } from "./load/OverloadVerdict.ts"
 import { whole } from "./Options.ts"
-import { endWithParent, limitedDirectory, runLimited } from "./Quota.ts"
 
 const usage = `npm run overload -- [--seconds S] [--factor F] [--seed N]
 
@@ -56,17 +55,5 @@ const program = Effect.fnUntraced(function* (options: Options) {
   if (violations.length > 0) process.exitCode = 1
 })
 
-const start = async (): Promise<void> => {
-  if (process.argv.includes("--help")) return console.log(usage)
-  const options = parse(process.argv.slice(2))
-  // What PostgreSQL writes is not to be waited for: the load is the node's.
-  const limited = limitedDirectory === undefined ? runLimited() : undefined
-  if (typeof limited === "object") {
-    process.exitCode = await limited
-    return
-  }
-  endWithParent()
-  NodeRuntime.runMain(program(options))
-}
-
-await start()
+// What PostgreSQL writes is not to be waited for: the load is the node's.
+await start(usage, () => program(parse(process.argv.slice(2))))

@@ -3,17 +3,16 @@
  * with the memory, the handles and the connections that they had when they were
  * warm. The last line is one JSON object; the exit code is 1 where they do not.
  */
-import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { randomInt } from "node:crypto"
 import { parseArgs } from "node:util"
+import { start } from "./Command.ts"
 import * as Database from "./Database.ts"
 import type { Percentiles } from "./load/Latencies.ts"
 import { median } from "./load/Flatness.ts"
 import { type Options, run, type Soaked } from "./load/Soak.ts"
 import { whole } from "./Options.ts"
-import { endWithParent, limitedDirectory, runLimited } from "./Quota.ts"
 
 const usage = `npm run soak -- [--seconds S] [--nodes K] [--seed N] [--leak BYTES]
 
@@ -86,17 +85,5 @@ const program = Effect.fnUntraced(function* (options: Options) {
   if (violations.length > 0) process.exitCode = 1
 })
 
-const start = async (): Promise<void> => {
-  if (process.argv.includes("--help")) return console.log(usage)
-  const options = parse(process.argv.slice(2))
-  // What PostgreSQL writes is not to be waited for: the load is the nodes'.
-  const limited = limitedDirectory === undefined ? runLimited() : undefined
-  if (typeof limited === "object") {
-    process.exitCode = await limited
-    return
-  }
-  endWithParent()
-  NodeRuntime.runMain(program(options))
-}
-
-await start()
+// What PostgreSQL writes is not to be waited for: the load is the nodes'.
+await start(usage, () => program(parse(process.argv.slice(2))))
