@@ -3,6 +3,7 @@ import { edit, type Mutation } from "../Mutation.ts"
 import { inCore } from "../TestFiles.ts"
 
 const updates = "packages/core/src/internal/store/Updates.ts"
+const writes = "packages/core/src/internal/store/Writes.ts"
 const lifecycle = "packages/core/src/internal/store/Lifecycle.ts"
 const takeIn = "packages/core/src/internal/store/TakeIn.ts"
 const known = "packages/core/src/internal/store/KnownRefusal.ts"
@@ -32,16 +33,15 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "write-unknown",
     guarantee: "G2",
     step: "a write of unknown outcome drops what is in memory",
-    edits: [edit(updates, `if (error.outcome === "Unknown") cache.forget(request.key)`)],
+    edits: [edit(writes, "for (const key of keys) cache.forget(key)", "void keys")],
     tests: [inCore.readYourWrites]
   },
   {
-    name: "write-cut-off",
+    name: "write-unknown-in-batch",
     guarantee: "G2",
-    step: "so does one that the end of the layer cuts off",
-    edits: [edit(updates, "if (Exit.hasInterrupts(exit)) {", "if (exit._tag === undefined) {")],
-    tests: [inCore.orderlyEnd, inCore.operations],
-    redundant: "only the end of the layer interrupts a batch, and nothing is served after it"
+    step: "so does one whose batch was applied otherwise",
+    edits: [edit(updates, `if (outcome.error.outcome === "Unknown") cache.forget(change.request.key)`)],
+    tests: [inCore.readYourWrites]
   },
   {
     name: "write-attribute-check",
@@ -99,13 +99,6 @@ export const mutations: ReadonlyArray<Mutation> = [
         "for (const { key, userId } of evicted) {"
       )
     ],
-    tests: [inCore.readYourWrites]
-  },
-  {
-    name: "lifecycle-unknown",
-    guarantee: "G2",
-    step: "a rotation or a deletion of unknown outcome drops what is in memory",
-    edits: [edit(lifecycle, "Effect.onError(() => Effect.sync(() => cache.forget(key))),")],
     tests: [inCore.readYourWrites]
   },
   {

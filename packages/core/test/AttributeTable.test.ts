@@ -7,8 +7,8 @@ import type { StoredAttribute } from "../src/SessionRow.ts"
 
 const stored = (value: string, version = 1n, expiresAt?: number): StoredAttribute => ({ value, version, expiresAt })
 
-const table = (attributes: ReadonlyMap<string, StoredAttribute>, previous?: AttributeTable, version = 1n) =>
-  AttributeTable.from({ attributes, version }, previous)
+const table = (attributes: ReadonlyMap<string, StoredAttribute>, previous?: AttributeTable) =>
+  AttributeTable.from(attributes, previous)
 
 const many = (count: number) =>
   new Map(Array.from({ length: count }, (_, n) => [`name ${n}`, stored(JSON.stringify(n), BigInt(n))]))
@@ -63,13 +63,12 @@ describe("AttributeTable", () => {
         ["c", stored("2", 2n)],
         ["a", stored('"x"')]
       ]),
-      first,
-      2n
+      first
     )
     assert.strictEqual(second.get("a")?.memo(Text), decoded)
     for (const other of [stored('"y"'), stored('"x"', 2n), stored('"x"', 1n, 5)]) {
       assert.isUndefined(
-        table(new Map([["a", other]]), first, 2n)
+        table(new Map([["a", other]]), first)
           .get("a")
           ?.memo(Text)
       )

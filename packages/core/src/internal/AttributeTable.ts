@@ -8,6 +8,10 @@ import { decode, type SessionAttribute } from "../SessionAttribute.ts"
 import type { AttributeInvalid } from "../SessionError.ts"
 import type { SessionRow, StoredAttribute } from "../SessionRow.ts"
 
+/** Most versions are small, and each is an object where it is not shared. */
+const smallVersions = Array.from({ length: 256 }, (_, version) => BigInt(version))
+export const sharedVersion = (version: bigint): bigint => smallVersions[Number(version)] ?? version
+
 /** A stored attribute, and its value once somebody has decoded it. */
 export class AttributeSlot implements StoredAttribute {
   readonly value: string
@@ -16,10 +20,9 @@ export class AttributeSlot implements StoredAttribute {
   private decodedBy: SessionAttribute<never, unknown> | undefined = undefined
   private decoded: Exit.Exit<unknown, AttributeInvalid> | undefined = undefined
 
-  constructor({ expiresAt, value, version }: StoredAttribute, sessionVersion: bigint) {
+  constructor({ expiresAt, value, version }: StoredAttribute) {
     this.value = value
-    // One object where it is one number.
-    this.version = version === sessionVersion ? sessionVersion : version
+    this.version = sharedVersion(version)
     this.expiresAt = expiresAt
   }
 
@@ -88,19 +91,17 @@ export class AttributeTable implements ReadonlyMap<string, AttributeSlot> {
   }
 
   /** The attributes of a row. Those that are the same in `previous` keep what was decoded there. */
-  static from(
-    { attributes, version }: Pick<SessionRow, "attributes" | "version">,
-    previous: AttributeTable | undefined
-  ): AttributeTable {
+  static from(attributes: SessionRow["attributes"], previous: AttributeTable | undefined): AttributeTable {
     if (attributes.size === 0) return empty
     if (attributes instanceof AttributeTable) return attributes
     const slots: Array<AttributeSlot> = []
     for (const [name, stored] of attributes) {
       const known = previous?.get(name)
       if (known !== undefined && isSame(known, stored)) slots.push(known)
-      else slots.push(stored instanceof AttributeSlot ? stored : new AttributeSlot(stored, version))
+      else slots.push(stored instanceof AttributeSlot ? stored : new AttributeSlot(stored))
     }
-    return new AttributeTable(shapeOf([...attributes.keys()]), slots)
+    // An array that has grown has room for 16 more.
+    return new AttributeTable(shapeOf([...attributes.keys()]), slots.slice())
   }
 
   static readonly empty: AttributeTable = new AttributeTable(new Shape([]), [])

@@ -6,6 +6,7 @@
  * since. Marks live as long as the operations, so memory is bounded by what is in
  * flight: there are no tombstones and no timers.
  */
+import * as Effect from "effect/Effect"
 import type { SessionKey } from "../SessionId.ts"
 
 /** Whose a session is. */
@@ -63,6 +64,20 @@ export class FillRegistry {
     if (others === undefined) return
     others.delete(fill)
     if (others.size === 0) this.fills.delete(fill.key)
+  }
+
+  /** Registers an operation for each of the keys until the effect has ended, however it does. */
+  during<const Keys extends ReadonlyArray<SessionKey>, A, E>(
+    keys: Keys,
+    effect: (fills: { readonly [Index in keyof Keys]: Fill }) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E> {
+    return Effect.suspend(() => {
+      const fills = keys.map((key) => this.begin(key))
+      return Effect.onExitPrimitive(effect(fills as { readonly [Index in keyof Keys]: Fill }), () => {
+        for (const fill of fills) this.end(fill)
+        return undefined
+      })
+    })
   }
 
   /** Something was said about one key: a notice, or an own write that was acknowledged. `undefined`: it is gone. */

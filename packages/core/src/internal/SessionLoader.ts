@@ -73,38 +73,39 @@ export const make = Effect.fnUntraced(function* (
     return { entry, overtaken, sentAt: time.sentAt }
   }
 
-  const send = (batch: ReadonlyArray<Load>): Effect.Effect<ReadonlyArray<Exit.Exit<Loaded, SessionStoreUnavailable>>> =>
-    Effect.suspend(() => {
-      const fills = batch.map((load) => (load.fill = cache.fills.begin(load.key)))
+  const send = (
+    batch: ReadonlyArray<Load>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Loaded, SessionStoreUnavailable>>> => {
+    const keys = batch.map((load) => load.key)
+    const answered = cache.fills.during(keys, (fills) => {
+      batch.forEach((load, index) => (load.fill = fills[index]))
       const sentAt = cache.clock.now()
-      const answered = Effect.matchEffect(storage.load(batch.map((load) => load.key)), {
-        onFailure: (error) => Effect.succeed(batch.map(() => Exit.fail(error))),
-        onSuccess: ({ now, rows }) => {
-          const time = { sentAt, now }
-          const fillOf = new Map(fills.map((fill) => [fill.key, fill]))
-          const entries = new Map<SessionKey, Entry>()
-          for (const row of rows) {
-            const fill = fillOf.get(row.key)
-            if (fill !== undefined) entries.set(row.key, cache.admit(fill, row, time))
-          }
-          return Effect.succeed(
-            batch.map((load, index) => {
-              const fill = fills[index]
-              return fill === undefined
-                ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
-                : Exit.succeed(settle(load, fill, entries, time))
-            })
-          )
+      return Effect.map(storage.load(keys), ({ now, rows }) => {
+        const time = { sentAt, now }
+        const fillOf = new Map(fills.map((fill) => [fill.key, fill]))
+        const entries = new Map<SessionKey, Entry>()
+        for (const row of rows) {
+          const fill = fillOf.get(row.key)
+          if (fill !== undefined) entries.set(row.key, cache.admit(fill, row, time))
         }
+        return batch.map((load, index) => {
+          const fill = fills[index]
+          return fill === undefined
+            ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
+            : Exit.succeed(settle(load, fill, entries, time))
+        })
       })
-      return Effect.onExitPrimitive(answered, () => {
-        for (const fill of fills) cache.fills.end(fill)
+    })
+    return Effect.onExitPrimitive(
+      Effect.catch(answered, (error) => Effect.succeed(batch.map(() => Exit.fail(error)))),
+      () => {
         for (const load of batch) {
           if (loads.get(load.key) === load) loads.delete(load.key)
         }
         return undefined
-      })
-    })
+      }
+    )
+  }
 
   const coalescer = yield* Coalescer.make<Load, Loaded, SessionStoreUnavailable>({
     operation: "read the session",

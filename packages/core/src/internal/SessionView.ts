@@ -24,7 +24,7 @@ import {
   type UserId
 } from "../SessionId.ts"
 import type { SessionRow, StoredAttribute } from "../SessionStorage.ts"
-import { type AttributeSlot, AttributeTable } from "./AttributeTable.ts"
+import { type AttributeSlot, AttributeTable, sharedVersion } from "./AttributeTable.ts"
 import type { NodeClock } from "./NodeClock.ts"
 
 /** When a statement's answer was asked for, on this node's clock, and what the database's clock said. */
@@ -57,7 +57,11 @@ export class SessionView {
     previous: SessionView | undefined,
     loadedAt = time.sentAt
   ) {
-    this.row = { ...row, attributes: AttributeTable.from(row, previous?.row.attributes) }
+    this.row = {
+      ...row,
+      version: sharedVersion(row.version),
+      attributes: AttributeTable.from(row.attributes, previous?.row.attributes)
+    }
     this.clock = clock
     this.loadedAt = loadedAt
     this.offset = time.sentAt - time.now

@@ -1,8 +1,11 @@
 /** G2: after an acknowledged write the writing node serves it, and a carried version is never undercut on any node. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Session } from "../../src/Session.ts"
+import { SessionStoreUnavailable } from "../../src/SessionError.ts"
 import { SessionId } from "../../src/SessionId.ts"
 import {
   alice,
@@ -19,6 +22,9 @@ import {
   versionOn,
   writeNote
 } from "../support/Coherence.ts"
+
+const failureOf = (exit: Exit.Exit<unknown, unknown> | undefined) =>
+  exit !== undefined && Exit.isFailure(exit) ? Cause.squash(exit.cause) : assert.fail("it did not fail")
 
 /** Two nodes that both have the session in memory, and hear nothing from now on. */
 const deaf = Effect.gen(function* () {
@@ -358,6 +364,51 @@ describe("a write whose answer is lost", () => {
         assert.strictEqual(yield* cost("load", "a", noteOn(a, id)), 1)
         assert.strictEqual(yield* noteOn(a, id), "new")
       }
+    })
+  )
+
+  it.effect("alone in a batch that was answered: it is forgotten, the others are served", () =>
+    Effect.gen(function* () {
+      const { controls, cost, node } = yield* makeCluster()
+      const lost = new Set<string>()
+      const c = yield* node("c", {
+        storage: (storage) => ({
+          ...storage,
+          tryWrite: (requests) =>
+            Effect.map(storage.tryWrite(requests), ({ now, outcomes }) => ({
+              now,
+              outcomes: outcomes.map((outcome, index) =>
+                lost.has(requests[index]?.key ?? "")
+                  ? {
+                      _tag: "Unavailable",
+                      error: new SessionStoreUnavailable({
+                        operation: "update the session",
+                        reason: "Unreachable",
+                        outcome: "Unknown",
+                        detail: "the connection broke"
+                      })
+                    }
+                  : outcome
+              )
+            }))
+        })
+      })
+      const [first, second, third] = [yield* createNoted(c), yield* createNoted(c), yield* createNoted(c)]
+      lost.add(second.key)
+      yield* controls.hold()
+      const pause = yield* controls.pauseBefore("write", "c")
+      const blocker = yield* begin(writeNote(c, first.id, "x"))
+      const writes = yield* Effect.forEach([second, third], (session) =>
+        begin(Effect.exit(c.update(Session.set(session, Note, "new"))))
+      )
+      yield* pause.resume
+      yield* Fiber.await(blocker)
+      const [unknown, known] = yield* Fiber.joinAll(writes)
+      assert.deepInclude(failureOf(unknown), { _tag: "SessionStoreUnavailable", outcome: "Unknown" })
+      assert.isTrue(known !== undefined && Exit.isSuccess(known))
+      assert.strictEqual(yield* cost("load", "c", noteOn(c, third.id)), 0)
+      assert.strictEqual(yield* cost("load", "c", noteOn(c, second.id)), 1)
+      assert.strictEqual(yield* noteOn(c, second.id), "new")
     })
   )
 

@@ -20,11 +20,11 @@ import {
 } from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { RotateOptions, Sessions } from "../../SessionStore.ts"
-import type { Fill } from "../FillRegistry.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Logins } from "./Logins.ts"
 import type { Operations } from "./Operations.ts"
 import { letGo, takeIn } from "./TakeIn.ts"
+import { write } from "./Writes.ts"
 
 /** For how long the old id is accepted after a rotation unless told otherwise, in milliseconds: requests that are under way carry it. */
 const defaultGrace = 10_000
@@ -52,25 +52,8 @@ export const make = (
   operations: Operations,
   logins: Logins
 ): Lifecycle => {
-  const { clock, fills } = cache
+  const { clock } = cache
   const limit: SessionLimit = { max: settings.maxSessionsPerUser, onLimit: settings.onSessionLimit }
-
-  /** Registers the operation, runs it to its end, and lets the cache forget the session if nobody knows what happened. */
-  const registered = <A, E>(
-    operation: string,
-    key: SessionKey,
-    effect: (fill: Fill) => Effect.Effect<A, E | SessionStoreUnavailable>
-  ): Effect.Effect<A, E | SessionStoreUnavailable> =>
-    operations.run(
-      operation,
-      Effect.suspend(() => {
-        const fill = fills.begin(key)
-        return effect(fill).pipe(
-          Effect.onError(() => Effect.sync(() => cache.forget(key))),
-          Effect.ensuring(Effect.sync(() => fills.end(fill)))
-        )
-      })
-    )
 
   const rotate = (id: SessionId, options?: RotateOptions & WithGivenId): ReturnType<Lifecycle["rotate"]> =>
     Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (set) => {
@@ -80,8 +63,9 @@ export const make = (
       const renewed = options?.[givenId] ?? generate(key)
       const proof = hashOfToken(Redacted.value(renewed))
       const userId = options?.userId
-      return registered("rotate the session", key, (fill) =>
-        Effect.suspend(() => {
+      return operations.run(
+        "rotate the session",
+        write(cache, key, (fill) => {
           const sentAt = clock.now()
           return Effect.flatMap(
             storage.rotate({
@@ -161,13 +145,16 @@ export const make = (
     )
 
   const removeOne = (key: SessionKey, token: string | undefined): Effect.Effect<boolean, SessionStoreUnavailable> =>
-    registered("delete the session", key, () =>
-      Effect.map(
-        remove({ _tag: "Session", key, proof: token === undefined ? undefined : hashOfToken(token) }),
-        ({ keys }) => {
-          cache.acknowledge(key, undefined)
-          return keys.length > 0
-        }
+    operations.run(
+      "delete the session",
+      write(cache, key, () =>
+        Effect.map(
+          remove({ _tag: "Session", key, proof: token === undefined ? undefined : hashOfToken(token) }),
+          ({ keys }) => {
+            cache.acknowledge(key, undefined)
+            return keys.length > 0
+          }
+        )
       )
     )
 

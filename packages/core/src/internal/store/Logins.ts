@@ -27,7 +27,7 @@ import {
   type UserId,
   type WithGivenId
 } from "../../SessionId.ts"
-import type { CreateOutcome, CreateRequest, SessionLimit, Storage, TryCreateOutcome } from "../../SessionStorage.ts"
+import type { CreateOutcome, CreateRequest, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
 import { type Fill, userOwner } from "../FillRegistry.ts"
@@ -35,6 +35,7 @@ import type { AnswerTime } from "../SessionView.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
 import { letGo, takeIn } from "./TakeIn.ts"
+import { writeEach } from "./Writes.ts"
 
 /** Logins that may wait, in each lane. */
 const maxPending = 20_000
@@ -73,7 +74,6 @@ export const make = Effect.fnUntraced(function* (
   settings: Settings,
   operations: Operations
 ): Effect.fn.Return<Logins, never, Scope.Scope> {
-  const { clock, fills } = cache
   const limit: SessionLimit = { max: settings.maxSessionsPerUser, onLimit: settings.onSessionLimit }
 
   const settle = (
@@ -95,35 +95,13 @@ export const make = Effect.fnUntraced(function* (
     return Exit.succeed(takeIn(cache, fill, outcome.row, time, { token: Redacted.value(id), proof: secretHash }))
   }
 
-  /** Registers the logins, sends a statement, and lets the cache forget the sessions if nobody knows what happened. */
   const sendAll = (
     logins: ReadonlyArray<Login>,
     statement: (requests: ReadonlyArray<CreateRequest>) => ReturnType<Storage["tryCreate"]>
   ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | undefined, Failure>>> =>
-    Effect.suspend(() => {
-      const begun = logins.map(({ request }) => fills.begin(request.key))
-      const sentAt = clock.now()
-      const forgetAll = () => {
-        for (const { request } of logins) cache.forget(request.key)
-      }
-      return statement(logins.map(({ request }) => request)).pipe(
-        Effect.map(({ now, outcomes }) =>
-          logins.map((login, index) => {
-            const outcome: TryCreateOutcome | undefined = outcomes[index]
-            const fill = begun[index]
-            if (outcome === undefined || fill === undefined) return missingAnswer
-            return outcome._tag === "Undone" ? undone : settle(login, outcome, fill, { sentAt, now })
-          })
-        ),
-        Effect.onError(() => Effect.sync(forgetAll)),
-        Effect.catch((error) => Effect.succeed(logins.map(() => Exit.fail(error)))),
-        Effect.ensuring(
-          Effect.sync(() => {
-            for (const fill of begun) fills.end(fill)
-          })
-        )
-      )
-    })
+    writeEach(cache, logins, statement, (login, outcome, fill, time) =>
+      outcome._tag === "Undone" ? undone : settle(login, outcome, fill, time)
+    )
 
   const lane = (
     options: Pick<
@@ -135,7 +113,7 @@ export const make = Effect.fnUntraced(function* (
       operation: "create the session",
       maxPending,
       maxWeight,
-      patience: { millis: settings.statementTimeout, now: () => clock.now() },
+      patience: { millis: settings.statementTimeout, now: () => cache.clock.now() },
       weigh: ({ request }) => request.attributes.reduce((sum, { value }) => sum + value.length, 0),
       // A second login of a user could only wait for the first one.
       keyOf: ({ request: { userId } }) => (userId === undefined ? undefined : userOwner(userId)),
@@ -194,4 +172,4 @@ export const make = Effect.fnUntraced(function* (
 
 /** The answer for a login that must be done by itself. */
 const undone = Exit.succeed(undefined)
-const missingAnswer = Exit.die(new Error("the storage answered fewer logins than it was given"))
+const missingAnswer = Exit.die(new Error("a login that was to be done by itself was left again"))

@@ -15,7 +15,6 @@ import {
   AttributeVersionMismatch,
   Fenced,
   SessionNotFound,
-  type SessionStoreUnavailable,
   SessionTooLarge,
   VersionMismatch,
   type WriteError
@@ -32,6 +31,7 @@ import { applyAccepted, encodeChanges } from "./Encoding.ts"
 import { type Change, refuseKnown, type UpdateFailure } from "./KnownRefusal.ts"
 import type { Operations } from "./Operations.ts"
 import { takeIn } from "./TakeIn.ts"
+import { writeEach } from "./Writes.ts"
 
 /** Changes that may wait, in each lane. */
 const maxPending = 20_000
@@ -60,8 +60,6 @@ export const make = Effect.fnUntraced(function* (
   settings: Settings,
   operations: Operations
 ): Effect.fn.Return<Updates, never, Scope.Scope> {
-  const { clock } = cache
-
   const settle = (
     change: Change,
     outcome: WriteOutcome,
@@ -108,44 +106,20 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
-  const unavailable = ({ request }: Change, error: SessionStoreUnavailable): Exit.Exit<never, UpdateFailure> => {
-    if (error.outcome === "Unknown") cache.forget(request.key)
-    return Exit.fail(error)
-  }
-
   const sendAll = (
     changes: ReadonlyArray<Change>,
     statement: (requests: ReadonlyArray<WriteRequest>) => ReturnType<Storage["tryWrite"]>
-  ): Effect.Effect<ReadonlyArray<Exit.Exit<Session | Late, UpdateFailure>>> =>
-    Effect.suspend(() => {
-      const fills = changes.map(({ request }) => cache.fills.begin(request.key))
-      const sentAt = clock.now()
-      const answered = Effect.matchEffect(statement(changes.map(({ request }) => request)), {
-        onFailure: (error) => Effect.succeed(changes.map((change) => unavailable(change, error))),
-        onSuccess: ({ now, outcomes }) =>
-          Effect.succeed(
-            changes.map((change, index) => {
-              const outcome = outcomes[index]
-              const fill = fills[index]
-              if (outcome === undefined || fill === undefined) return missingAnswer
-              switch (outcome._tag) {
-                case "Busy":
-                  return postpone(change)
-                case "Unavailable":
-                  return unavailable(change, outcome.error)
-                default:
-                  return settle(change, outcome, fill, { sentAt, now })
-              }
-            })
-          )
-      })
-      return Effect.onExitPrimitive(answered, (exit) => {
-        if (Exit.hasInterrupts(exit)) {
-          for (const { request } of changes) cache.forget(request.key)
-        }
-        for (const fill of fills) cache.fills.end(fill)
-        return undefined
-      })
+  ): Effect.Effect<Answers> =>
+    writeEach(cache, changes, statement, (change, outcome, fill, time): Answer => {
+      switch (outcome._tag) {
+        case "Busy":
+          return postpone(change)
+        case "Unavailable":
+          if (outcome.error.outcome === "Unknown") cache.forget(change.request.key)
+          return Exit.fail(outcome.error)
+        default:
+          return settle(change, outcome, fill, time)
+      }
     })
 
   const lane = (
@@ -158,7 +132,7 @@ export const make = Effect.fnUntraced(function* (
       operation: "update the session",
       maxPending,
       maxWeight,
-      patience: { millis: settings.statementTimeout, now: () => clock.now() },
+      patience: { millis: settings.statementTimeout, now: () => cache.clock.now() },
       weigh: ({ request }) => request.set.reduce((sum, { value }) => sum + value.length, 0),
       keyOf: ({ request }) => request.key,
       ...options
@@ -238,12 +212,13 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-type Answers = ReadonlyArray<Exit.Exit<Session | Late, UpdateFailure>>
+type Answer = Exit.Exit<Session | Late, UpdateFailure>
+type Answers = ReadonlyArray<Answer>
 
 /** Answers at once what can be, and the rest with one statement. */
 const answerAll = (
   changes: ReadonlyArray<Change>,
-  atOnce: (change: Change) => Exit.Exit<Session | Late, UpdateFailure> | undefined,
+  atOnce: (change: Change) => Answer | undefined,
   answerRest: (changes: ReadonlyArray<Change>) => Effect.Effect<Answers>
 ): Effect.Effect<Answers> =>
   Effect.suspend(() => {
@@ -268,4 +243,4 @@ class Late {
   }
 }
 
-const missingAnswer = Exit.die(new Error("the storage answered fewer changes than it was given"))
+const missingAnswer = Exit.die(new Error("a change was answered without a result"))
