@@ -5,6 +5,7 @@
  * they are.
  */
 import * as Data from "effect/Data"
+import { UntracedError } from "./internal/UntracedError.ts"
 import * as Duration from "effect/Duration"
 import type { Session } from "./Session.ts"
 import { keyPrefix } from "./SessionId.ts"
@@ -15,7 +16,7 @@ import type { SessionKey, UserId } from "./SessionId.ts"
  * is not (or no longer) valid. The library does not say which: the difference
  * would help somebody who guesses ids.
  */
-export class SessionNotFound extends Data.TaggedError("SessionNotFound")<{
+export class SessionNotFound extends UntracedError("SessionNotFound")<{
   /** The public handle; absent when what was presented is not a session id at all. */
   readonly key: SessionKey | undefined
 }> {
@@ -27,7 +28,7 @@ export class SessionNotFound extends Data.TaggedError("SessionNotFound")<{
 }
 
 /** A `check: "session"` update lost a race: somebody changed the session since it was read. Nothing was written. */
-export class VersionMismatch extends Data.TaggedError("VersionMismatch")<{
+export class VersionMismatch extends UntracedError("VersionMismatch")<{
   readonly key: SessionKey
   /** The version the caller had read. */
   readonly expected: bigint
@@ -44,7 +45,7 @@ export class VersionMismatch extends Data.TaggedError("VersionMismatch")<{
 }
 
 /** An update lost a race for an attribute that it writes: somebody wrote it since it was read. Nothing was written. */
-export class AttributeVersionMismatch extends Data.TaggedError("AttributeVersionMismatch")<{
+export class AttributeVersionMismatch extends UntracedError("AttributeVersionMismatch")<{
   readonly key: SessionKey
   readonly attribute: string
   /** The session version at which the caller had seen the attribute written last; 0 means it was absent. */
@@ -64,7 +65,7 @@ export class AttributeVersionMismatch extends Data.TaggedError("AttributeVersion
 }
 
 /** The session has no such attribute, or it has expired. */
-export class AttributeNotFound extends Data.TaggedError("AttributeNotFound")<{
+export class AttributeNotFound extends UntracedError("AttributeNotFound")<{
   readonly attribute: string
 }> {
   override get message(): string {
@@ -117,7 +118,7 @@ export class SessionTooLarge extends Data.TaggedError("SessionTooLarge")<{
 }
 
 /** The user has `maxSessionsPerUser` sessions already, and `onSessionLimit` is "reject". */
-export class TooManySessions extends Data.TaggedError("TooManySessions")<{
+export class TooManySessions extends UntracedError("TooManySessions")<{
   readonly userId: UserId
   readonly limit: number
 }> {
@@ -127,7 +128,7 @@ export class TooManySessions extends Data.TaggedError("TooManySessions")<{
 }
 
 /** Somebody else holds the lock, and the caller did not want to wait. */
-export class LockAlreadyHeld extends Data.TaggedError("LockAlreadyHeld")<{
+export class LockAlreadyHeld extends UntracedError("LockAlreadyHeld")<{
   /** The lock's name. */
   readonly resource: string
   /** The node that holds it (the setting `nodeName`), or whose turn it is; never a user. */
@@ -141,7 +142,7 @@ export class LockAlreadyHeld extends Data.TaggedError("LockAlreadyHeld")<{
 }
 
 /** The lock could not be had in the time that the caller wanted to wait. */
-export class LockTimeout extends Data.TaggedError("LockTimeout")<{
+export class LockTimeout extends UntracedError("LockTimeout")<{
   readonly resource: string
   /** For how long the caller waited. */
   readonly waited: Duration.Duration
@@ -158,7 +159,7 @@ export class LockTimeout extends Data.TaggedError("LockTimeout")<{
  * A lease ended before its holder released it. The holder's work was interrupted: what it had not finished may be done by
  * another holder, and what it still writes is refused only where the lease's token is checked (`fence`).
  */
-export class LockLost extends Data.TaggedError("LockLost")<{
+export class LockLost extends UntracedError("LockLost")<{
   readonly resource: string
   readonly token: bigint
   /**
@@ -179,7 +180,7 @@ export class LockLost extends Data.TaggedError("LockLost")<{
 }
 
 /** An update presented a lease that is not the latest of its lock: somebody else was granted it since. Nothing was written. */
-export class Fenced extends Data.TaggedError("Fenced")<{
+export class Fenced extends UntracedError("Fenced")<{
   readonly key: SessionKey
   readonly resource: string
   /** The token that was presented. */
@@ -216,7 +217,7 @@ const unavailableAdvice: Record<UnavailableReason, string> = {
  * have been applied: `"NotApplied"` can be tried again; after `"Unknown"` read the
  * session first, because the library never sends a write twice by itself.
  */
-export class SessionStoreUnavailable extends Data.TaggedError("SessionStoreUnavailable")<{
+export class SessionStoreUnavailable extends UntracedError("SessionStoreUnavailable")<{
   /** What was attempted, such as "update". */
   readonly operation: string
   readonly reason: UnavailableReason
