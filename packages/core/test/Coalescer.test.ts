@@ -89,6 +89,36 @@ describe("Coalescer", () => {
     })
   )
 
+  it.effect("refusing many whose turn comes too late does not hold up everybody else", () =>
+    Effect.gen(function* () {
+      let now = 0
+      const { coalescer, gate, submit } = yield* make({
+        maxBatch: 10,
+        maxPending: 2_000,
+        patience: { millis: 100, now: () => now }
+      })
+      const first = yield* submit("a")
+      const happened: Array<string> = []
+      for (let index = 0; index < 1_000; index++) coalescer.submitUnsafe(`b${index}`, () => happened.push("refused"))
+      now = 120
+      const others = yield* Effect.forkChild(
+        Effect.forever(
+          Effect.andThen(
+            Effect.yieldNow,
+            Effect.sync(() => happened.push("another"))
+          )
+        )
+      )
+      yield* gate.open
+      yield* Fiber.join(first)
+      yield* settle
+      yield* Fiber.interrupt(others)
+      const refused = happened.flatMap((what, index) => (what === "refused" ? [index] : []))
+      assert.lengthOf(refused, 1_000)
+      assert.include(happened.slice(refused[0], refused[999]), "another")
+    })
+  )
+
   it.effect("batches have a size, and as many are in flight as allowed", () =>
     Effect.gen(function* () {
       const { batches, gate, submit } = yield* make({ maxBatch: 2, concurrency: 2 })

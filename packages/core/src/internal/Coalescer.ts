@@ -60,6 +60,9 @@ export interface Coalescer<Item, A, E> {
 
 const nothing = () => false
 
+/** How many are refused in one go because their turn came too late: there may be thousands, and everybody shares one thread. */
+const refusedAtOnce = 500
+
 /** Few requests wait for a batch that is in flight, because another statement would cost more than it saves; but not for one that takes so long. */
 const stalledMillis = 250
 
@@ -99,9 +102,12 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
     const { patience } = options
     if (patience === undefined) return batch
     const deadline = patience.now() - patience.millis
+    // One for all: there may be thousands.
+    let tooLate: Exit.Exit<never, SessionStoreUnavailable> | undefined
     return batch.filter((pending) => {
       if (pending.since > deadline) return true
-      pending.resume(unavailable("Timeout", "NotApplied", `it was not its turn within ${patience.millis} ms`))
+      tooLate ??= unavailable("Timeout", "NotApplied", `it was not its turn within ${patience.millis} ms`)
+      pending.resume(tooLate)
       backlog.done([pending])
       return false
     })
@@ -129,9 +135,13 @@ export const make = Effect.fnUntraced(function* <Item, A, E>(
 
   /** Not a generator: a lone request shall wait for the database only, and this runs for each of them. */
   const sendBatches: Effect.Effect<void> = Effect.suspend(() => {
+    const before = backlog.size
     while (backlog.isReady) {
       const batch = inTime(backlog.take(share(), weigh, options.maxWeight ?? Infinity))
-      if (batch.length === 0) continue
+      if (batch.length === 0) {
+        if (before - backlog.size >= refusedAtOnce) return Effect.andThen(Effect.yieldNow, sendBatches)
+        continue
+      }
       sent += batch.length
       if (options.patience !== undefined) lastSent = options.patience.now()
       const settled = Effect.onExitPrimitive(options.send(batch.map((pending) => pending.item)), (exit) =>
