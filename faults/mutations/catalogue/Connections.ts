@@ -75,7 +75,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "statement-bound",
     guarantee: "G10",
     step: "statements that wait are bounded",
-    edits: [edit(runner, "if (jobs.size >= limits.maxPending) return", "if (jobs.size < 0) return")],
+    edits: [edit(runner, "if (lines.count(operation) >= limits.maxPending) return", "if (jobs.size < 0) return")],
     tests: [database],
     only: "more statements than allowed|a pool without a free"
   },

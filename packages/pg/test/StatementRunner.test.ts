@@ -59,6 +59,31 @@ describe("too many statements", () => {
     )
   )
 
+  it.live("of one operation are refused, and no others for it", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { inLine, write } = yield* setUp({ maxPending: 3 })
+        for (let index = 0; index < 3; index++) yield* write("acquire the lock", `acquire ${index}`)
+        const refused = yield* Fiber.join(yield* write("acquire the lock", "acquire one more"))
+        assert.strictEqual(refused._tag, "Failure")
+        if (refused._tag === "Failure")
+          assert.deepInclude(refused.failure, { reason: "Overloaded", outcome: "NotApplied" })
+        const loaded = yield* write("load sessions", "load")
+        assert.strictEqual(inLine[2]?.sql, "load")
+        inLine[2]?.connect()
+        inLine[2]?.answer()
+        assert.deepInclude(yield* Fiber.join(loaded), { success: [["load"]] })
+        // One that is done makes room for one.
+        inLine[0]?.connect()
+        inLine[0]?.answer()
+        yield* Effect.sleep(0)
+        const waiting = yield* write("acquire the lock", "acquire again")
+        assert.isUndefined(waiting.pollUnsafe())
+        assert.strictEqual((yield* Fiber.join(yield* write("acquire the lock", "one too many")))._tag, "Failure")
+      })
+    )
+  )
+
   it.live("are not sent when hardly any time is left for their answers", () =>
     Effect.scoped(
       Effect.gen(function* () {

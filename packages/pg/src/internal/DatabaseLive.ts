@@ -44,7 +44,7 @@ export interface Options {
   readonly names: Names
   /** How long a caller waits at most, for a connection (three quarters of it at most) and for its answer. Default: 5 seconds. */
   readonly statementTimeout?: Duration.Input | undefined
-  /** How many statements may wait or run; further ones fail with `Overloaded`. Default: 10 000. */
+  /** How many statements of one operation may wait or run; further ones fail with `Overloaded`. Default: 10 000. */
   readonly maxPending?: number | undefined
 }
 

@@ -28,6 +28,12 @@ export class Lines {
     this.limit = limit
   }
 
+  /** How many of an operation's statements wait, or stand in line for a connection, or have one. */
+  count(operation: string): number {
+    const line = this.lines.get(operation)
+    return line === undefined ? 0 : line.admitted + line.waiting.size
+  }
+
   /** Calls `start` once it is the statement's turn, perhaps at once. */
   enter(operation: string, start: () => void): Place {
     const line = this.lines.get(operation) ?? { admitted: 0, waiting: new Set(), admitting: false }

@@ -9,7 +9,7 @@
  * - A statement that was sent is not cancelled because its caller was interrupted.
  * - What only reads is sent again once where the connection turns out to be lost. What may
  *   write is never sent twice.
- * - The number of statements waiting or running is bounded.
+ * - The number of statements waiting or running is bounded, for each operation: a crowd makes nobody else refused.
  * - When the scope closes, what was not sent is refused, and what was sent is waited for, one second at most; then its
  *   caller is told that the outcome is unknown, and sql-pg, that it is given up.
  *
@@ -43,7 +43,7 @@ export type Transport = (
 export interface Limits {
   /** Milliseconds until the caller has an answer. */
   readonly statementTimeout: number
-  /** How many statements may wait or run. */
+  /** How many statements of one operation may wait or run. */
   readonly maxPending: number
   /** How many statements of one operation may stand in line for a connection, or have one. */
   readonly maxPerOperation: number
@@ -105,7 +105,7 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.Effect<Rows, SessionStoreUnavailable> =>
     Effect.callback((resume) => {
       if (closing) return resume(closed(operation))
-      if (jobs.size >= limits.maxPending) return resume(overloaded(operation, limits.maxPending))
+      if (lines.count(operation) >= limits.maxPending) return resume(overloaded(operation, limits.maxPending))
       let sent = false
       let settled = false
 
@@ -209,7 +209,7 @@ const overloaded = (operation: string, maxPending: number) =>
       operation,
       reason: "Overloaded",
       outcome: "NotApplied",
-      detail: `${maxPending} statements are waiting`
+      detail: `${maxPending} such statements are waiting`
     })
   )
 
