@@ -40,18 +40,25 @@ export class Evidence {
 
   /** When somebody first knew of a version above this one; infinite where nobody did. */
   supersededAt(version: number): number {
-    const index = this.versions.findIndex((other) => other > version)
-    return this.times[index] ?? Infinity
+    return this.times[firstWhere(this.versions, (other) => other > version)] ?? Infinity
   }
 
   /** The highest version that somebody knew of before `time`. */
   knownBefore(time: number): number {
-    let version = 0
-    for (const [index, known] of this.times.entries()) {
-      if (known < time) version = this.versions[index] ?? version
-    }
-    return version
+    return this.versions[firstWhere(this.times, (known) => known >= time) - 1] ?? 0
   }
+}
+
+/** Where, in an ascending list, the first one is of which something is true that remains so; its length where there is none. */
+const firstWhere = (ascending: ReadonlyArray<number>, isTrue: (value: number) => boolean): number => {
+  let low = 0
+  let high = ascending.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (isTrue(ascending[middle] as number)) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 /** Whether the operation's answer says for certain that the session is over. */

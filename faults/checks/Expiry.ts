@@ -81,11 +81,12 @@ const takenForIdle = (facts: Facts, session: SessionFacts): ReadonlyArray<string
 
 const elevatedTooLong = (facts: Facts, session: SessionFacts): ReadonlyArray<string> => {
   const { elevatedFor } = facts.history.settings
+  const elevations = session.operations.filter(({ request }) => request._tag === "Elevate")
   return session.operations.flatMap((operation) => {
     const { id, node, outcome, request, start } = operation
     if (request._tag !== "Read" || outcome._tag !== "Session" || !outcome.session.elevated) return []
-    const until = session.operations
-      .filter((other) => other.request._tag === "Elevate" && other.start < operation.end)
+    const until = elevations
+      .filter((other) => other.start < operation.end)
       .map((other) => (effectOf(other) === "Maybe" ? Infinity : other.end) + elevatedFor)
     return start > Math.max(...until) + clockError
       ? [

@@ -2,7 +2,7 @@
  * G3, no lost update: counters end exact, no two accepted writes have the same
  * result, and a version is one state only, whoever reads it where.
  */
-import type { History, Operation, Violation } from "../History.ts"
+import type { Operation, Row, Violation } from "../History.ts"
 import { effectOf, type Facts, type SessionFacts, snapshotsOf } from "./Facts.ts"
 
 const counts = ({ request }: Operation): boolean =>
@@ -11,16 +11,18 @@ const counts = ({ request }: Operation): boolean =>
 const changes = (operation: Operation): boolean =>
   counts(operation) || ["Update", "Elevate", "Rotate", "Create"].includes(operation.request._tag)
 
-export const check = (facts: Facts): ReadonlyArray<Violation> =>
-  [...facts.sessions.values()].flatMap((session) =>
+export const check = (facts: Facts): ReadonlyArray<Violation> => {
+  const rows = new Map(facts.history.rows?.map((row) => [row.key, row]))
+  return [...facts.sessions.values()].flatMap((session) =>
     [
       ...doubleVersions(session),
       ...doubleStates(session),
       ...mismatches(session),
       // Another user's attributes are dropped.
-      ...(session.users.size > 1 ? [] : counter(facts.history, session))
+      ...(session.users.size > 1 ? [] : counter(rows.get(session.key), session))
     ].map((message) => ({ guarantee: "G3", message: `session ${session.key}: ${message}` }))
   )
+}
 
 const doubleVersions = (session: SessionFacts): ReadonlyArray<string> => {
   const by = new Map<number, number>()
@@ -56,7 +58,7 @@ const mismatches = (session: SessionFacts): ReadonlyArray<string> =>
       : []
   )
 
-const counter = ({ rows }: History, session: SessionFacts): ReadonlyArray<string> => {
+const counter = (row: Row | undefined, session: SessionFacts): ReadonlyArray<string> => {
   const complaints: Array<string> = []
   const increments = session.operations.filter(counts)
   const by = new Map<number, number>()
@@ -67,7 +69,6 @@ const counter = ({ rows }: History, session: SessionFacts): ReadonlyArray<string
     if (other !== undefined) complaints.push(`increments ${other} and ${id} both counted to ${count}`)
     by.set(count, id)
   }
-  const row = rows?.find(({ key }) => key === session.key)
   if (row === undefined) return complaints
   const certain = increments.filter((operation) => effectOf(operation) === "Yes").length
   const possible = certain + increments.filter((operation) => effectOf(operation) === "Maybe").length

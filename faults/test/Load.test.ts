@@ -82,7 +82,7 @@ describe("the verdict on overload", () => {
     latencies: {},
     cachedReads: { count: 100, p50: 0.1, p99: 20 },
     cachedReadsRefused: 0,
-    windows: [1, 2, 3].map((at) => ({ at: at * 250, done: 100, refused: 0, p99: 10 })),
+    windows: [1, 2, 3, 4, 5, 6, 7, 8].map((at) => ({ at: at * 250, done: 100, refused: 0, p99: 10 })),
     looks: 4,
     unsynced: 0,
     mostUnderWay: 100,
@@ -134,6 +134,8 @@ describe("the verdict on overload", () => {
     assert.strictEqual(recoveredAt(after(0)), 0)
     assert.strictEqual(recoveredAt(after(1_000)), 1_000)
     assert.strictEqual(recoveredAt(after(8_000)), Infinity)
+    const pause = windows.map((window) => (window.at === 4_000 ? { ...window, p99: 900 } : window))
+    assert.strictEqual(recoveredAt({ ...overload(), after: report({ windows: pause }) }), 0)
     assert.deepStrictEqual(violationsOf(after(1_000)), [])
     assert.match(messages(after(5_000)), /as quick as before/)
   })
