@@ -72,7 +72,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G4",
     step: "an acknowledged deletion marks what is in flight",
     edits: [
-      edit(lifecycle, "({ keys }) => {\n          cache.acknowledge(key, undefined)", "({ keys }) => {"),
+      edit(lifecycle, "({ keys }) => {\n            cache.acknowledge(key, undefined)", "({ keys }) => {"),
       edit(
         lifecycle,
         "for (const key of keys) {\n          cache.acknowledge(key, undefined)",

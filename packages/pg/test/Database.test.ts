@@ -296,10 +296,12 @@ describe("Database, limits", () => {
         Effect.forkChild(database.write("insert", insertSlowly, [id]), { startImmediately: true })
       )
       yield* running("pg_sleep(0.5)")
-      const error = yield* Effect.flip(database.read("look", "select 1", []))
+      const error = yield* Effect.flip(database.read("insert", "select 1", []))
       assert.deepInclude(error, { reason: "Overloaded", outcome: "NotApplied" })
-      yield* Effect.forEach(fibers, Fiber.join)
+      // Another operation waits for its turn.
       assert.deepStrictEqual(yield* database.read("look", "select 1", []), [[1]])
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(yield* database.read("insert", "select 1", []), [[1]])
     })
   )
 
