@@ -62,19 +62,6 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cookieSigner, hostileCookies]
   },
   {
-    name: "cookie-memory",
-    guarantee: "G10",
-    step: "the memory of verified cookies is bounded",
-    edits: [
-      edit(
-        "packages/http/src/internal/RecentlyVerified.ts",
-        "if (this.entries.size >= this.capacity) {",
-        "if (this.entries.size < 0) {"
-      )
-    ],
-    tests: [cookieSigner]
-  },
-  {
     name: "cookie-own-copy",
     guarantee: "G10",
     step: "a cookie that is remembered does not keep the header that it came in",

@@ -55,9 +55,13 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     name: "absence-bound",
     guarantee: "G10",
-    step: "absences are remembered up to a bound",
+    step: "absences, cookies and ids are remembered up to a bound",
     edits: [
-      edit("packages/core/src/internal/AbsentKeys.ts", "if (this.keys.size >= capacity) {", "if (this.keys.size < 0) {")
+      edit(
+        "packages/core/src/internal/RecentMap.ts",
+        "if (this.young.size <= this.generation) return",
+        "if (key !== undefined) return"
+      )
     ],
     tests: [absentKeys]
   },

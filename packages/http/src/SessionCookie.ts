@@ -8,7 +8,7 @@
  * of settings that browsers reject fails when the layer is built, because browsers
  * would ignore the cookie without a word.
  */
-import { type InvalidSessionConfig, type Session, SessionId, Setting } from "@effect-pg-session/core"
+import { type InvalidSessionConfig, RecentMap, type Session, SessionId, Setting } from "@effect-pg-session/core"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -22,7 +22,6 @@ import { CookieSigner } from "./CookieSigner.ts"
 import * as CookieHeader from "./internal/CookieHeader.ts"
 import { type CookieSettings, defaultName, maxCookieLength, resolve, table } from "./internal/CookieSettings.ts"
 import { ownCopy } from "./internal/Crypto.ts"
-import { RecentlyVerified } from "./internal/RecentlyVerified.ts"
 import { InvalidCookie, type InvalidCookieReason } from "./SessionHttpError.ts"
 
 /** The settings of the cookie; all but `keys` are optional. */
@@ -134,8 +133,10 @@ export const makeCookies = Effect.fnUntraced(function* (
   const { maxAge, name, readYourWrites } = settings
   const signedFor = purpose(name)
 
-  const recently = new RecentlyVerified<Verified>(rememberedCookies)
-  const headers = new RecentlyVerified<Verified>(rememberedCookies)
+  // The next request with the same cookie costs a lookup instead of an HMAC. Only what a key has signed gets in, so that nobody can
+  // fill them from outside.
+  const recently = new RecentMap<string, Verified>(rememberedCookies)
+  const headers = new RecentMap<string, Verified>(rememberedCookies)
 
   const renewal = ({ issued, signedBy, version }: Verified, now: number): PresentedCookie["renew"] => {
     if (signedBy === "former") return "oldKey"
@@ -155,8 +156,10 @@ export const makeCookies = Effect.fnUntraced(function* (
     const signedBy = signer.verify(signedFor, value.slice(0, -signature.length - 1), signature)
     if (signedBy === "refused") return "Forged"
     const minVersion = readYourWrites && parts[2] !== undefined ? BigInt(parts[2]) : undefined
-    const verified = { id: id.value, version: parts[2], issued: parts[3], signedBy, minVersion, lasting: undefined }
-    return recently.put(value, maxAge === Infinity ? { ...verified, lasting: present(verified, 0) } : verified)
+    const lookedAt = { id: id.value, version: parts[2], issued: parts[3], signedBy, minVersion, lasting: undefined }
+    const verified = maxAge === Infinity ? { ...lookedAt, lasting: present(lookedAt, 0) } : lookedAt
+    recently.put(value, verified)
+    return verified
   }
 
   const present = (verified: Verified, now: number): Result.Result<PresentedCookie, InvalidCookie> =>

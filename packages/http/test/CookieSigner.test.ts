@@ -13,7 +13,6 @@ import * as Schema from "effect/Schema"
 import type { InvalidSessionConfig } from "@effect-pg-session/core"
 import { inspect } from "node:util"
 import { CookieSigner, SessionCookie, type SessionCookieOptions, type SessionCookies } from "../src/index.ts"
-import { RecentlyVerified } from "../src/internal/RecentlyVerified.ts"
 
 const one = Redacted.make("the first key of 32 characters..")
 const two = Redacted.make("the second key of 32 characters.")
@@ -242,16 +241,6 @@ describe("the cookie", () => {
 })
 
 describe("what was verified", () => {
-  it("is remembered up to a bound, the oldest goes first", () => {
-    const recently = new RecentlyVerified<number>(3)
-    for (let value = 0; value < 5; value++) recently.put(String(value), value)
-    assert.strictEqual(recently.size, 3)
-    assert.deepStrictEqual(
-      ["0", "1", "2", "3", "4"].map((value) => recently.get(value)),
-      [undefined, undefined, 2, 3, 4]
-    )
-  })
-
   it.effect(
     "is worth the same the second time, and what was refused is refused again",
     Effect.fnUntraced(function* () {

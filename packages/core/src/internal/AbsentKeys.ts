@@ -4,8 +4,9 @@
  * somebody who presents made-up ids must not evict sessions.
  */
 import type { SessionKey } from "../SessionId.ts"
+import { RecentMap } from "./RecentMap.ts"
 
-/** How many are remembered; the oldest is forgotten first. About 200 bytes each. */
+/** How many are remembered at most; the latest half is in any case. About 200 bytes each. */
 const capacity = 10_000
 
 interface Absent {
@@ -14,17 +15,10 @@ interface Absent {
 }
 
 export class AbsentKeys {
-  private readonly keys = new Map<SessionKey, Absent>()
+  private readonly keys = new RecentMap<SessionKey, Absent>(capacity)
 
   remember(key: SessionKey, token: string, until: number): void {
-    this.keys.delete(key)
-    if (this.keys.size >= capacity) {
-      for (const oldest of this.keys.keys()) {
-        this.keys.delete(oldest)
-        break
-      }
-    }
-    this.keys.set(key, { token, until })
+    this.keys.put(key, { token, until })
   }
 
   has(key: SessionKey, token: string, now: number): boolean {
