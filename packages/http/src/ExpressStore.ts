@@ -123,7 +123,7 @@ export const toExpressStore = <S extends object>(
   ): void => {
     const call = (exit: Exit.Exit<A, unknown>) =>
       // A callback that throws is the application's error, and must not become an unhandled rejection of ours.
-      setImmediate(() => (Exit.isSuccess(exit) ? callback?.(null, exit.value) : callback?.(Cause.squash(exit.cause))))
+      queueMicrotask(() => (Exit.isSuccess(exit) ? callback?.(null, exit.value) : callback?.(Cause.squash(exit.cause))))
     runtime.runPromiseExit(Effect.flatMap(SessionStore, work)).then(call, (defect: unknown) => call(Exit.die(defect)))
   }
 

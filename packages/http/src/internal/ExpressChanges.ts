@@ -119,6 +119,8 @@ export const make = (options: ExpressStoreOptions) => {
     to: Pick<Snapshot, "maxAge" | "texts">
   ): Effect.Effect<Option.Option<Session>, unknown> =>
     Effect.suspend(() => {
+      // Most requests change nothing.
+      if (to.texts === from.texts) return sessions.find(from.session.id)
       const { changed, names } = changedBy(from, to)
       // With `resave`, reading is a save without a change instead of a touch: it is activity all the same.
       if (names.length === 0) return sessions.find(changed.id)

@@ -2,14 +2,14 @@
  * How express-session's data become a session's attributes, and back: one
  * attribute for each property, and one for the cookie without its date.
  */
-import { Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
+import { type AttributeInvalid, RecentMap, Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { isDeepStrictEqual } from "node:util"
 import type { ExpressSessionData } from "../ExpressStore.ts"
-import { sha256Base64Url } from "./Crypto.ts"
+import { ownCopy, sha256Base64Url } from "./Crypto.ts"
 
 const prefix = "express:"
 /** The attribute of the cookie; no property has this name. */
@@ -36,13 +36,27 @@ export const attributeOf = (name: string): ReturnType<typeof define> => {
   return defined
 }
 
-/** Any id of express-session's becomes one of ours. */
-export const idOf = (sid: string): SessionId => {
+const derive = (sid: string): SessionId => {
   const key = sha256Base64Url(`effect-pg-session: express key: ${sid}`)
   // 22 characters hold 128 bits and four more, which must be zero.
   const canonical = Buffer.from(key, "base64url").subarray(0, 16).toString("base64url")
   const secret = sha256Base64Url(`effect-pg-session: express secret: ${sid}`)
   return Option.getOrThrow(SessionId.fromString(canonical + secret))
+}
+
+/** The ids of the latest requests: each is asked for several times. express-session has verified who sent them. */
+const derived = new RecentMap<string, SessionId>(10_000)
+/** Others are derived each time. */
+const isRemembered = (sid: string): boolean => /^[\x20-\x7e]{1,128}$/.test(sid)
+
+/** Any id of express-session's becomes one of ours. */
+export const idOf = (sid: string): SessionId => {
+  const known = derived.get(sid)
+  if (known !== undefined) return known
+  const id = derive(sid)
+  // It may be part of a long header.
+  if (isRemembered(sid)) derived.put(ownCopy(sid), id)
+  return id
 }
 
 /** Attributes as JSON texts, by name. */
@@ -55,8 +69,8 @@ export const parse = (text: string): Schema.Json => JSON.parse(text) as Schema.J
 
 /** The cookie's text. When it expires is the session's business; how long it lasts is kept. */
 const cookieTextOf = ({ cookie }: ExpressSessionData): string | undefined => {
-  const text = jsonOf(cookie?.toJSON?.() ?? cookie)
-  return text === undefined ? undefined : JSON.stringify({ ...JSON.parse(text), expires: undefined })
+  const json: unknown = cookie?.toJSON?.() ?? cookie
+  return typeof json === "object" && json !== null ? JSON.stringify({ ...json, expires: undefined }) : jsonOf(json)
 }
 
 export const textsOf = (data: ExpressSessionData): Texts => {
@@ -74,7 +88,7 @@ export const textsOf = (data: ExpressSessionData): Texts => {
 /** The same properties with the cookie of the data. */
 export const withCookie = (texts: Texts, data: ExpressSessionData): Texts => {
   const cookie = cookieTextOf(data)
-  return cookie === undefined ? texts : new Map(texts).set(cookieName, cookie)
+  return cookie === undefined || texts.get(cookieName) === cookie ? texts : new Map(texts).set(cookieName, cookie)
 }
 
 /** Whether two texts say the same; PostgreSQL keeps the properties of an object in an order of its own. */
@@ -96,26 +110,66 @@ export const isSame = (name: string, left: string | undefined, right: string | u
   )
 }
 
-/** The data of a session, as express-session wants it. */
-export const dataOf = Effect.fnUntraced(function* (session: Session) {
-  const data: Array<[string, unknown]> = []
-  for (const name of session.attributeNames) {
+/** What a session says, whoever asks. */
+interface Stored {
+  readonly names: number
+  readonly properties: ReadonlyArray<readonly [property: string, value: Schema.Json]>
+  readonly cookie: Readonly<Record<string, unknown>>
+  readonly texts: Texts
+}
+
+/** A session does not change, and memory answers many requests with the same one. */
+const known = new WeakMap<Session, Stored>()
+
+const store = Effect.fnUntraced(function* (
+  session: Session,
+  names: ReadonlyArray<string>
+): Effect.fn.Return<Stored, AttributeInvalid> {
+  const properties: Array<readonly [string, Schema.Json]> = []
+  const texts = new Map<string, string>()
+  for (const name of names) {
     if (!name.startsWith(prefix)) continue
     const value = yield* Session.getOption(session, attributeOf(name))
-    // What it gets is its own to change.
-    if (Option.isSome(value)) data.push([name.slice(prefix.length), structuredClone(value.value)])
+    if (Option.isNone(value)) continue
+    properties.push([propertyOf(name), value.value])
+    texts.set(name, JSON.stringify(value.value))
   }
-  const stored = yield* Session.getOption(session, attributeOf(cookieName))
-  const cookie = Option.isSome(stored) ? (structuredClone(stored.value) as Record<string, unknown>) : {}
-  const maxAge = cookie["originalMaxAge"]
-  const expires =
-    typeof maxAge === "number" ? { expires: new Date((yield* Clock.currentTimeMillis) + maxAge).toISOString() } : {}
-  // Not by assignment, which takes `__proto__` for something else than a property.
-  return { ...Object.fromEntries(data), cookie: { ...cookie, ...expires } } as ExpressSessionData
+  const found = yield* Session.getOption(session, attributeOf(cookieName))
+  const cookie = Option.isSome(found) ? (found.value as Readonly<Record<string, unknown>>) : {}
+  const text = cookieTextOf({ cookie })
+  if (text !== undefined) texts.set(cookieName, text)
+  const stored = { names: names.length, properties, cookie, texts }
+  known.set(session, stored)
+  return stored
 })
 
+const storedIn = (session: Session): Effect.Effect<Stored, AttributeInvalid> =>
+  Effect.suspend(() => {
+    const names = session.attributeNames
+    const stored = known.get(session)
+    // Attributes that have expired since are the only ones that can be missing.
+    return stored !== undefined && stored.names === names.length ? Effect.succeed(stored) : store(session, names)
+  })
+
+/** What an application gets is its own to change. */
+const copyOf = (json: Schema.Json): Schema.Json =>
+  typeof json === "object" && json !== null ? parse(JSON.stringify(json)) : json
+
+/** The data of a session, as express-session wants it, and their texts. */
+export const dataOf = (session: Session) =>
+  Effect.flatMap(storedIn(session), ({ cookie, properties, texts }) =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const maxAge = cookie["originalMaxAge"]
+      const expires = typeof maxAge === "number" ? { expires: new Date(now + maxAge).toISOString() } : {}
+      // Not by assignment, which takes `__proto__` for something else than a property.
+      const own = Object.fromEntries(properties.map(([property, value]) => [property, copyOf(value)]))
+      const data = { ...own, cookie: { ...cookie, ...expires } } as ExpressSessionData
+      return { data, texts }
+    })
+  )
+
 /** The texts of a session as it stands. */
-export const sessionTexts = (session: Session) => Effect.map(dataOf(session), textsOf)
+export const sessionTexts = (session: Session) => Effect.map(storedIn(session), ({ texts }) => texts)
 
 /** `cookie.maxAge` in milliseconds. */
 export const maxAgeOf = ({ cookie }: ExpressSessionData): number | undefined => {

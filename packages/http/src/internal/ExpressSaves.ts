@@ -16,6 +16,7 @@
  */
 import {
   givenId,
+  RecentMap,
   type Session,
   SessionAttribute,
   SessionId,
@@ -35,8 +36,8 @@ import * as ExpressChanges from "./ExpressChanges.ts"
 import { type Known, type Snapshot, whereItLives } from "./ExpressChanges.ts"
 import * as ExpressData from "./ExpressData.ts"
 
-/** Ids are remembered, the latest so many. */
-const maxMet = 10_000
+/** Ids are remembered, half as many of the latest at least. */
+const maxMet = 20_000
 
 /** As the storage answers an id that exists already. */
 const isDatabaseError = (error: unknown): boolean =>
@@ -59,8 +60,8 @@ export const make = (options: ExpressStoreOptions) => {
   /** Saves that may have begun a session. */
   const doubtful = new WeakMap<object, SessionStoreUnavailable>()
   const inserting = new Map<SessionKey, Deferred.Deferred<void>>()
-  const met = new Set<SessionKey>()
-  const buried = new Set<SessionKey>()
+  const met = new RecentMap<SessionKey, true>(maxMet)
+  const buried = new RecentMap<SessionKey, true>(maxMet)
   const changes = ExpressChanges.make(options)
 
   /** Applications may wrap the object; its request is still the same. */
@@ -137,12 +138,12 @@ export const make = (options: ExpressStoreOptions) => {
         return undefined
       })
       if (inserted._tag === "Success") {
-        keep(met, key)
+        met.put(key, true)
         return yield* remember(snapshot, texts, inserted.success)
       }
       const { failure } = inserted
       if (isUnknown(failure)) {
-        keep(met, key)
+        met.put(key, true)
         for (const owner of ownersOf(data)) doubtful.set(owner, failure)
       }
       // It is there already where somebody saves by the bare id.
@@ -152,14 +153,22 @@ export const make = (options: ExpressStoreOptions) => {
 
   return {
     /** The session's data; `null` where there is none. */
-    get: Effect.fnUntraced(function* (sessions: Sessions, sid: string) {
-      const found = yield* sessions.find(ExpressData.idOf(sid), { touch: false })
-      if (Option.isNone(found)) return null
-      keep(met, keyOf(sid))
-      const data = yield* ExpressData.dataOf(found.value)
-      known.set(data, { sid, session: found.value, texts: ExpressData.textsOf(data), overtaken: new Set() })
-      return data
-    }),
+    get: (sessions: Sessions, sid: string): Effect.Effect<ExpressSessionData | null, unknown> =>
+      Effect.suspend(() => {
+        const id = ExpressData.idOf(sid)
+        return Effect.flatMap(
+          sessions.find(id, { touch: false }),
+          (found): Effect.Effect<ExpressSessionData | null, unknown> => {
+            if (Option.isNone(found)) return Effect.succeed(null)
+            met.put(SessionId.key(id), true)
+            const session = found.value
+            return Effect.map(ExpressData.dataOf(session), ({ data, texts }) => {
+              known.set(data, { sid, session, texts, overtaken: new Set() })
+              return data
+            })
+          }
+        )
+      }),
     /** The data that `get` has answered become a request's session. */
     adopt: (request: object, data: ExpressSessionData, session: unknown): void => {
       const from = known.get(data)
@@ -204,23 +213,13 @@ export const make = (options: ExpressStoreOptions) => {
         if (Option.isSome(written)) yield* remember({ data, sid }, to.texts, written.value)
       }),
     /** From now on nothing inserts the id on this node. */
-    bury: (sid: string): void => keep(buried, keyOf(sid)),
+    bury: (sid: string): void => buried.put(keyOf(sid), true),
     destroy: (sessions: Sessions, sid: string) =>
       Effect.suspend(() => {
         const under = inserting.get(keyOf(sid))
         const gone = sessions.delete(ExpressData.idOf(sid))
         return under === undefined ? gone : Effect.andThen(Deferred.await(under), gone)
       })
-  }
-}
-
-/** Keeps a value as the latest of a bounded set. */
-const keep = <A>(set: Set<A>, value: A): void => {
-  set.delete(value)
-  set.add(value)
-  for (const oldest of set) {
-    if (set.size <= maxMet) break
-    set.delete(oldest)
   }
 }
 
