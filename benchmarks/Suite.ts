@@ -35,6 +35,8 @@ export interface Suite {
   readonly name: string
   /** Takes long, and so runs only when it is asked for by name. */
   readonly onRequest?: boolean | undefined
+  /** Takes long to set up: not part of a quick run unless asked for by its name. */
+  readonly slowToSetUp?: boolean
   readonly run: (effort: Effort) => Effect.Effect<Findings, unknown>
 }
 

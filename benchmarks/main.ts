@@ -2,7 +2,8 @@
  * `npm run bench`: measures, prints, and writes `results/latest.json`.
  *
  *     --suite NAME   only this one, or those that begin with it (may be repeated)
- *     --quick        fewer rounds, the first workload only, and a cache of 50 000 sessions in place of a million
+ *     --quick        fewer rounds, the first workload only, a cache of 50 000 sessions in place of a million, and without those
+ *                    suites that take long to set up
  *     --check        the exit status is 1 where a figure does not keep its bound
  */
 import { NodeRuntime } from "@effect/platform-node"
@@ -89,7 +90,8 @@ const main = Effect.gen(function* () {
   const machine = `${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} processors`
   yield* Console.log(`Node ${process.version}, ${machine}`)
   const isNamed = (name: string) => (asked: string) => name === asked || name.startsWith(`${asked}-`)
-  const chosen = suites.filter(({ name, onRequest }) => options.suite?.some(isNamed(name)) ?? onRequest !== true)
+  const isUsual = ({ onRequest, slowToSetUp }: Suite) => onRequest !== true && !(options.quick && slowToSetUp === true)
+  const chosen = suites.filter((suite) => options.suite?.some(isNamed(suite.name)) ?? isUsual(suite))
   if (chosen.length === 0) {
     yield* Console.error(`There is no such suite. There are: ${suites.map(({ name }) => name).join(", ")}`)
     process.exitCode = 2

@@ -39,7 +39,8 @@ const updates = (sessions: Sessions, created: ReadonlyArray<Session>, count: num
   const latest = [...created]
   return Workload.shared(count, callers, (i) =>
     Effect.gen(function* () {
-      const which = i % latest.length
+      // Each session is one caller's.
+      const which = i % (latest.length - (latest.length % callers))
       latest[which] = yield* sessions.update(Session.set(latest[which] as Session, attribute, `value${i}`))
       return true
     })

@@ -50,6 +50,14 @@ const program = Effect.gen(function* () {
   })
   const choices = Workload.drawChoices(readsPerRun, count)
   const ids: Array<SessionId> = []
+  /** What a map with one field to mark takes with as many. */
+  const tokenOf = (i: number): string => Redacted.value(Rows.idOf(i))
+  const makeFloor = () => {
+    const marks = new Map<string, { used: number; readonly i: number }>()
+    for (let i = 0; i < count; i++) marks.set(tokenOf(i), { used: 0, i })
+    return { marks, presented: Array.from({ length: count }, (_, i) => tokenOf(i)) }
+  }
+  let floor: ReturnType<typeof makeFloor> | undefined = undefined
 
   /** Does something with every session, in so many fibers; the ids are made anew, as those of requests are. */
   const forEach = <E>(use: (session: Session, i: number) => Effect.Effect<void, E>, touch = false) =>
@@ -103,6 +111,21 @@ const program = Effect.gen(function* () {
         const bytes = ((yield* heap) - before) / count
         // Both are still there when it was measured.
         return [texts.filter((_, i) => parsed.has(Redacted.value(Rows.idOf(i)))).length, bytes]
+      }),
+    /** Looks up and marks objects at random in a bare map by id; answers as `read`. */
+    floor: () =>
+      Effect.sync(() => {
+        const { marks, presented } = (floor ??= makeFloor())
+        let right = 0
+        const start = performance.now()
+        for (let i = 0; i < readsPerRun; i++) {
+          const choice = choices[i] as number
+          const mark = marks.get(presented[choice] as string)
+          if (mark === undefined) continue
+          mark.used = i
+          if (mark.i === choice) right++
+        }
+        return [right, performance.now() - start]
       }),
     /** Reads sessions at random, all from memory; answers how many were right, and how long it took in milliseconds. */
     read: () =>

@@ -86,7 +86,11 @@ const expressOn = (options: Partial<expressSession.SessionOptions>) =>
         })
         const server = createServer(serverOptions, app).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
       }),
-      (server) => Effect.sync(() => server.closeAllConnections())
+      (server) =>
+        Effect.sync(() => {
+          server.close()
+          server.closeAllConnections()
+        })
     ),
     (server) => {
       const address = server.address()

@@ -18,10 +18,10 @@ const { sessionCount } = Workload
 const connections = 64
 const bodyOf = (i: number): string => JSON.stringify(Workload.documentOf(Workload.one, i))
 
-/** Logs in as every user; answers the cookies. */
-const cookies = (port: number) =>
+/** Logs in as so many users; answers the cookies. */
+const cookies = (port: number, users: number) =>
   Effect.forEach(
-    Array.from({ length: sessionCount }, (_, i) => i),
+    Array.from({ length: users }, (_, i) => i),
     (i) =>
       Effect.gen(function* () {
         const response = yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/login/${i}`, { method: "POST" }))
@@ -32,7 +32,7 @@ const cookies = (port: number) =>
           message: `Login was answered with ${response.status} and ${cookie ?? "no cookie"}`
         })
       }),
-    { concurrency: 16 }
+    { concurrency: 64 }
   )
 
 interface Server {
@@ -51,14 +51,17 @@ const servers: ReadonlyArray<Server> = [
 
 export const suite: Suite = {
   name: "http",
-  run: ({ rounds }) =>
+  run: ({ quick, rounds }) =>
     Effect.scoped(
       Effect.gen(function* () {
         const { url } = yield* Node.durable()
         const redis = Redis.available ? yield* Redis.start("none") : undefined
-        const chosen = servers.filter(({ name }) => redis !== undefined || name !== "expressRedis")
+        const chosen = servers.filter(
+          ({ name }) => (redis !== undefined || name !== "expressRedis") && !(quick && name === "expressOurs")
+        )
         const contenders: Array<Contender<unknown>> = []
-        for (const { name, requests, title } of chosen) {
+        for (const { name, requests: full, title } of chosen) {
+          const requests = quick ? full / 4 : full
           const { ask } = yield* Child.start("HttpServer", {
             BENCH_SERVER: name,
             // Express's store and ours would create tables of the same kind at the same time.
@@ -70,11 +73,13 @@ export const suite: Suite = {
           const exchanges =
             name === "bare"
               ? [HttpLoad.exchange(`session=${"x".repeat(109)}`, bodyOf(0))]
-              : (yield* cookies(port)).map((cookie, i) => HttpLoad.exchange(cookie, bodyOf(i)))
+              : (yield* cookies(port, quick ? sessionCount / 5 : sessionCount)).map((cookie, i) =>
+                  HttpLoad.exchange(cookie, bodyOf(i))
+                )
           const load = yield* HttpLoad.make(port, connections, exchanges)
           contenders.push({ name: title, operations: requests, run: load(requests) })
           // Until it has been compiled.
-          yield* load(requests)
+          if (!quick) yield* load(requests)
         }
         const rows = yield* measure(contenders, rounds(9))
         const row = (name: Server["name"]): Measured | undefined =>

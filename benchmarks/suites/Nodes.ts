@@ -55,6 +55,7 @@ export const writer = Effect.fnUntraced(function* (server: Node.Url, nodes: numb
 
 export const suite: Suite = {
   name: "nodes",
+  slowToSetUp: true,
   run: ({ rounds }) =>
     Effect.scoped(
       Effect.gen(function* () {

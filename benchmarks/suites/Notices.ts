@@ -101,6 +101,7 @@ const connectionsOf = Effect.fnUntraced(function* (server: EmbeddedPostgresServi
 
 export const suite: Suite = {
   name: "notices",
+  slowToSetUp: true,
   run: ({ rounds }) =>
     Effect.scoped(
       Effect.gen(function* () {

@@ -45,8 +45,8 @@ const measureWorkload = Effect.fnUntraced(function* (
   let counter = 0
   const nextValue = () => workload.value(counter++, 0)
 
-  // Callers work on sessions of their own, as those of different users do.
-  const own = (index: number) => index % sessionCount
+  // Callers work on sessions of their own, as those of different users do, however far one is behind.
+  const own = (index: number) => index % (sessionCount - (sessionCount % callers))
   const update = (index: number) =>
     Effect.gen(function* () {
       const session = latest[own(index)] as Session
