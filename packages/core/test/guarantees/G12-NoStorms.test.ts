@@ -345,7 +345,7 @@ describe("ids that nobody has", () => {
       const ids = yield* guests(a, 10)
       yield* readAll(a, madeUp(12_000))
       const { cache } = yield* a.health
-      assert.strictEqual(cache.absent, 10_000)
+      assert.isTrue(cache.absent >= 5_000 && cache.absent <= 10_000, `${cache.absent} are remembered`)
       assert.strictEqual(cache.size, 10)
       assert.strictEqual(cache.evicted, 0)
       assert.strictEqual(yield* cluster.cost("load", "a", readAll(a, ids)), 0)

@@ -130,7 +130,8 @@ layer(Cluster.layer, { excludeTestServices: true })("G12 on PostgreSQL: no storm
         ),
         0
       )
-      assert.strictEqual((yield* b.health).cache.absent, 10_000)
+      const { absent } = (yield* b.health).cache
+      assert.isTrue(absent >= 5_000 && absent <= 10_000, `${absent} are remembered`)
       const loads = b.statements("load sessions")
       assert.isAtMost(loads - before, 40)
       assert.strictEqual(yield* readAll(b, ids), 10)
