@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Express, NextFunction, Request, Response } from "express"
 import session from "express-session"
 import { toExpressStore } from "../src/index.ts"
-import { browser, clocked, managed, memory, serve, test } from "./support/Express.ts"
+import { assertMaxAge, browser, clocked, managed, memory, serve, test } from "./support/Express.ts"
 
 const done = (response: Response, next: NextFunction) => (error?: unknown) =>
   error === undefined || error === null ? void response.json({}) : next(error)
@@ -157,7 +157,7 @@ describe("the cookie is sent", () => {
       })
       const { get } = browser()
       assert.lengthOf((yield* get(`${url}/set/color/red`)).setCookie, 1)
-      assert.deepInclude((yield* get(`${url}/look`)).body["cookie"], { originalMaxAge: 5_000 })
+      assertMaxAge((yield* get(`${url}/look`)).body["cookie"], 5_000)
     })
   )
 })
@@ -387,11 +387,12 @@ describe("a session", () => {
       })
       const { get } = browser()
       yield* get(`${url}/count`)
+      const first = assertMaxAge((yield* get(`${url}/look`)).body["cookie"], 60_000)
       for (const _ of [1, 2, 3]) {
-        assert.deepInclude((yield* get(`${url}/look`)).body["cookie"], { originalMaxAge: 60_000 })
+        assert.deepInclude((yield* get(`${url}/look`)).body["cookie"], { originalMaxAge: first })
       }
-      assert.deepInclude((yield* get(`${url}/touch`)).body, { originalMaxAge: 1_000 })
-      assert.deepInclude((yield* get(`${url}/look`)).body["cookie"], { originalMaxAge: 1_000 })
+      assertMaxAge((yield* get(`${url}/touch`)).body, 1_000)
+      assertMaxAge((yield* get(`${url}/look`)).body["cookie"], 1_000)
       assert.match((yield* get(`${url}/date`)).setCookie[0] ?? "", /Expires=\w+, (31 Dec 2098|01 Jan 2099)/)
       yield* get(`${url}/browser`)
       const { body, setCookie } = yield* get(`${url}/count`)

@@ -14,7 +14,18 @@ import type * as Scope from "effect/Scope"
 import type { Request, Response } from "express"
 import type session from "express-session"
 import { ExpressSessionConflict } from "../src/index.ts"
-import { type AppOptions, browser, clocked, gate, managed, memory, nodes, serve, test } from "./support/Express.ts"
+import {
+  type AppOptions,
+  assertMaxAge,
+  browser,
+  clocked,
+  gate,
+  managed,
+  memory,
+  nodes,
+  serve,
+  test
+} from "./support/Express.ts"
 
 describe("an application on the store", () => {
   test(
@@ -429,9 +440,10 @@ describe("an application on the store", () => {
         const idle = Effect.map(sessions.listForUser(UserId.make("alice")), ([device]) =>
           device === undefined ? undefined : Duration.toMillis(device.idleTimeout)
         )
-        assert.strictEqual(yield* idle, 60_000)
+        const first = yield* idle
+        assertMaxAge({ originalMaxAge: first }, 60_000)
         yield* get(`${url}/max-age/none`)
-        assert.strictEqual(yield* idle, 60_000)
+        assert.strictEqual(yield* idle, first)
         for (const large of [10 * 365 * 86_400_000, 8_000_000_000_000]) {
           assert.strictEqual((yield* get(`${url}/max-age/${large}`)).status, 200)
           assert.strictEqual((yield* get(`${url}/look`)).body["count"], 1)
@@ -477,7 +489,7 @@ describe("an application on the store", () => {
         yield* pass(300_000)
         const { body } = yield* get(`${url}/look`)
         assert.strictEqual(body["count"], 1)
-        assert.deepInclude(body["cookie"], { originalMaxAge: 600_000 })
+        assertMaxAge(body["cookie"], 600_000)
       })
     )
   }

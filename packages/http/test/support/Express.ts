@@ -1,7 +1,7 @@
 /** Real Express applications with real express-session on the store, small browsers that keep the cookie, and stores for them. */
 import { SessionStore } from "@effect-pg-session/core"
 import { PgSession } from "@effect-pg-session/pg"
-import { it } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -103,6 +103,13 @@ export const browser = (initial?: string, headers: Readonly<Record<string, strin
       return { status: response.status, setCookie: set, body }
     })
   return { get, cookie: () => cookie }
+}
+
+/** `originalMaxAge`, of which express-session loses a millisecond where the clock ticks between its two looks at it. */
+export const assertMaxAge = (cookie: unknown, expected: number): number => {
+  const { originalMaxAge } = cookie as { readonly originalMaxAge: number }
+  assert.closeTo(originalMaxAge, expected, 100)
+  return originalMaxAge
 }
 
 export const managed = <E>(layer: Layer.Layer<SessionStore, E>) =>
