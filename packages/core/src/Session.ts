@@ -184,16 +184,14 @@ const remaining = (session: SessionSummary): Effect.Effect<Duration.Duration> =>
 const sinceAuthentication = (session: SessionSummary): Effect.Effect<Option.Option<Duration.Duration>> =>
   Effect.sync(() => {
     const { view } = summaryOf(session)
-    return view.row.authenticatedAt === undefined
+    return view.authenticatedAt === undefined
       ? Option.none()
-      : Option.some(
-          Duration.millis(Math.max(0, Math.ceil(view.clock.now() - view.localTime(view.row.authenticatedAt))))
-        )
+      : Option.some(Duration.millis(Math.max(0, Math.ceil(view.clock.now() - view.localTime(view.authenticatedAt)))))
   })
 
 /** Whether its id is the one that the session goes by now; a former id within its grace is accepted, but is not. */
 const hasCurrentId = (session: Session): boolean =>
-  hashesEqual(SessionImpl.of(session).proof, summaryOf(session).view.row.secretHash)
+  hashesEqual(SessionImpl.of(session).proof, summaryOf(session).view.secretHash)
 
 /**
  * Reading a session, and recording changes. All are data-last and data-first.

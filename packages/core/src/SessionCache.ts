@@ -20,9 +20,10 @@ import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
 import { touchBefore, validUntil } from "./internal/Deadlines.ts"
 import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./internal/FillRegistry.ts"
+import type { Place } from "./internal/InMemory.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
 import { type Proof, prove } from "./internal/Proof.ts"
-import { type AnswerTime, SessionView } from "./internal/SessionView.ts"
+import { type AnswerTime, type SessionView } from "./internal/SessionView.ts"
 import { TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
@@ -74,7 +75,15 @@ export class Cache {
 
   /** A verified id that may be answered from memory, whatever that does to its idle time. */
   hit(token: string, now: number): Handle | undefined {
-    const handle = this.entries.handle(token)
+    return this.serve(this.entries.handle(token), now)
+  }
+
+  /** The same for the id of a place. */
+  hitAt(place: Place, now: number): Handle | undefined {
+    return this.serve(this.entries.handleAt(place), now)
+  }
+
+  private serve(handle: Handle | undefined, now: number): Handle | undefined {
     if (handle === undefined || now >= handle.serveUntil || !this.isSynced(now)) return undefined
     this.counters.hits++
     handle.entry.used = true
@@ -84,7 +93,7 @@ export class Cache {
   /** A live entry, whether or not the presented id was seen before. */
   live(key: SessionKey, now: number): Entry | undefined {
     const entry = this.entries.entry(key)
-    return entry !== undefined && now < validUntil(entry.view, this.settings) && this.isSynced(now) ? entry : undefined
+    return entry !== undefined && now < validUntil(entry, this.settings) && this.isSynced(now) ? entry : undefined
   }
 
   /** Whatever is cached for the key, servable or not. */
@@ -93,8 +102,8 @@ export class Cache {
   }
 
   /** Whether what an entry says was true at most `maxStaleness` ago. */
-  isRecent({ view }: Entry, now: number): boolean {
-    return this.isSynced(now) || now - view.loadedAt <= this.settings.maxStaleness
+  isRecent(entry: Entry, now: number): boolean {
+    return this.isSynced(now) || now - entry.loadedAt <= this.settings.maxStaleness
   }
 
   /** Compares a presented id with an entry, in constant time, and remembers an accepted one. `hash`: of the id, where it is known. */
@@ -115,9 +124,8 @@ export class Cache {
    */
   admit(fill: Fill, row: SessionRow, time: AnswerTime, known?: SessionView): Entry {
     const previous = this.entries.entry(row.key)
-    const view = new SessionView(row, this.clock, time, previous?.view ?? known)
-    const entry = this.makeEntry(view, previous)
-    const isNewest = previous === undefined || previous.view.row.version <= row.version
+    const entry = this.makeEntry(row, time, previous, known)
+    const isNewest = previous === undefined || previous.version <= row.version
     if (isNewest && this.fills.admits(fill, row.version, ownersOf(row))) this.entries.put(entry)
     return entry
   }
@@ -129,20 +137,29 @@ export class Cache {
     this.absent.remember(fill.key, token, time.sentAt + lifetime)
   }
 
-  private makeEntry(view: SessionView, previous: Entry | undefined): Entry {
-    const activity = previous?.activity ?? this.touches.waiting(view.row.key)
-    const writeBy = touchBefore(view, this.settings)
+  private makeEntry(
+    row: SessionRow,
+    time: AnswerTime,
+    previous: Entry | undefined,
+    known: SessionView | undefined,
+    loadedAt?: number
+  ): Entry {
+    const entry = new Entry(row, this.clock, time, previous ?? known, loadedAt)
+    const activity = previous?.activity ?? this.touches.waiting(row.key)
+    const writeBy = touchBefore(entry, this.settings)
     // The limit may have become shorter since the mark was queued.
     if (activity?.queued === true && writeBy < activity.flushBy) this.touches.hasten(activity, writeBy)
     // In whole milliseconds, which the engine keeps in the entry itself.
-    return new Entry(view, Math.floor(Math.min(validUntil(view, this.settings), writeBy)), activity)
+    entry.serveUntil = Math.floor(Math.min(validUntil(entry, this.settings), writeBy))
+    entry.activity = activity
+    return entry
   }
 
   /** Counts as activity; it is written later. Not for entries beyond their `serveUntil`. */
   touch(entry: Entry, now: number): void {
     const activity = (entry.activity ??= this.touches.activity(entry.key))
     activity.touchedAt = Math.floor(now)
-    if (!activity.queued) this.touches.queue(activity, now, touchBefore(entry.view, this.settings))
+    if (!activity.queued) this.touches.queue(activity, now, touchBefore(entry, this.settings))
   }
 
   /**
@@ -156,9 +173,7 @@ export class Cache {
     loadedAt = time.sentAt
   ): Entry {
     if (!entry.cached) return entry
-    const { row } = entry.view
-    const view = new SessionView({ ...row, ...deadlines }, this.clock, time, entry.view, loadedAt)
-    const renewed = this.makeEntry(view, entry)
+    const renewed = this.makeEntry({ ...entry, ...deadlines }, time, entry, undefined, loadedAt)
     this.entries.put(renewed)
     if (entry.current !== undefined) this.entries.putHandle(renewed.accept(entry.current.token, "current"))
     if (entry.former !== undefined) this.entries.putHandle(renewed.accept(entry.former.token, "former"))
@@ -175,7 +190,7 @@ export class Cache {
   supersede(key: SessionKey, version: bigint | undefined): void {
     this.fills.announce(key, version)
     const entry = this.entries.entry(key)
-    if (entry !== undefined && (version === undefined || entry.view.row.version < version)) this.drop(entry)
+    if (entry !== undefined && (version === undefined || entry.version < version)) this.drop(entry)
     this.watchers.signal(key)
   }
 
@@ -254,7 +269,7 @@ export class Cache {
       const entry = this.entries.entry(key)
       if (entry === undefined) continue
       const session = found.get(key)
-      if (session === undefined || session.version !== entry.view.row.version) {
+      if (session === undefined || session.version !== entry.version) {
         this.drop(entry)
         this.watchers.signal(key)
       } else {

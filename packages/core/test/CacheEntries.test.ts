@@ -1,13 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { CacheEntries, Entry } from "../src/internal/CacheEntries.ts"
 import { NodeClock } from "../src/internal/NodeClock.ts"
-import { SessionView } from "../src/internal/SessionView.ts"
+import { Place } from "../src/internal/InMemory.ts"
 import { generate, GroupId, hashOfToken, SessionId, UserId } from "../src/SessionId.ts"
 import type { SessionRow } from "../src/SessionStorage.ts"
 
@@ -31,8 +30,9 @@ const entryOf = (owner: Partial<Pick<SessionRow, "key" | "userId" | "groupId" | 
     attributes: new Map(),
     ...owner
   }
-  const view = new SessionView(row, clock, { sentAt: 0, now: 0 }, undefined)
-  return { id, token: Redacted.value(id), entry: new Entry(view, 900) }
+  const entry = new Entry(row, clock, { sentAt: 0, now: 0 }, undefined)
+  entry.serveUntil = 900
+  return { id, token: Redacted.value(id), entry }
 }
 
 /** Puts an entry in, findable by its id. */
@@ -48,10 +48,10 @@ describe("CacheEntries", () => {
     const entries = new CacheEntries(10)
     const { entry, id, token } = put(entries)
     assert.strictEqual(entries.handle(token)?.entry, entry)
-    const found = entries.handle(token)?.session.id
+    const found = entries.handle(token)?.id
     assert(found !== undefined)
     assert.strictEqual(Redacted.value(found), Redacted.value(id))
-    assert.strictEqual(entries.handle(token)?.session.id, found)
+    assert.strictEqual(entries.handle(token)?.id, found)
     assert.strictEqual(entries.entry(entry.key), entry)
     entries.remove(entry)
     entries.remove(entry)
@@ -88,12 +88,88 @@ describe("CacheEntries", () => {
     assert.strictEqual(entry.accept(token, "current").serveUntil, 900)
   })
 
-  it("the answers to a hit are made once", () => {
+  it("the answer to a hit is made once", () => {
     const { entry, token } = entryOf()
     const handle = entry.accept(token, "current")
-    assert.strictEqual(handle.found, handle.found)
-    assert.deepStrictEqual(Effect.runSync(handle.found), Option.some(handle.session))
-    assert.strictEqual(Effect.runSync(handle.exit), handle.session)
+    assert.strictEqual(Effect.runSync(handle.exit), handle)
+  })
+
+  describe("a place", () => {
+    const there = (owner?: Parameters<typeof entryOf>[0]) => {
+      const entries = new CacheEntries(10)
+      const made = put(entries, owner)
+      const place = new Place(made.id)
+      const handle = entries.handleAt(place)
+      assert.strictEqual(handle, made.entry.current)
+      assert.strictEqual(place.handle, handle)
+      return { ...made, entries, place }
+    }
+
+    it("remembers nothing of an id that is not in memory", () => {
+      const place = new Place(generate())
+      assert.isUndefined(new CacheEntries(10).handleAt(place))
+      assert.isUndefined(place.handle)
+    })
+
+    const endings: Record<string, (cached: ReturnType<typeof there>) => void> = {
+      "is removed": ({ entries, entry }) => entries.remove(entry),
+      "goes with all others": ({ entries }) => entries.clear(),
+      "is replaced": ({ entries, entry }) => void put(entries, { key: entry.key, version: 2n })
+    }
+    for (const [name, end] of Object.entries(endings)) {
+      it(`leads nowhere, and holds nothing, when the session ${name}`, () => {
+        const cached = there()
+        end(cached)
+        assert.isUndefined(cached.place.handle)
+        assert.isUndefined(cached.entries.handleAt(cached.place))
+      })
+    }
+
+    it("of a former id is given up, too", () => {
+      const { entries, entry } = there()
+      const former = generate(entry.key)
+      entries.putHandle(entry.accept(Redacted.value(former), "former"))
+      const place = new Place(former)
+      assert.strictEqual(entries.handleAt(place), entry.former)
+      entries.remove(entry)
+      assert.isUndefined(place.handle)
+    })
+
+    it("leads to the handle that has taken the place of the one it knew", () => {
+      const { entries, entry, place, token } = there()
+      const second = entry.accept(token, "current")
+      entries.putHandle(second)
+      assert.isUndefined(place.handle)
+      assert.strictEqual(entries.handleAt(place), second)
+    })
+
+    it("never leads to a handle that its session has replaced, or that has left", () => {
+      const { entries, entry, place, token } = there()
+      // Accepted again, and not made findable: the map still has the first one.
+      entry.accept(token, "current")
+      entries.handleAt(place)
+      entries.remove(entry)
+      assert.isUndefined(entries.handleAt(place))
+    })
+
+    it("that another cache knows is looked up in this one", () => {
+      const { id, place } = there()
+      const others = new CacheEntries(10)
+      assert.isUndefined(others.handleAt(place))
+      const { entry } = entryOf()
+      others.put(entry)
+      others.putHandle(entry.accept(Redacted.value(id), "current"))
+      assert.strictEqual(others.handleAt(place), entry.current)
+    })
+
+    it("is the latest one of a session that has two", () => {
+      const { entries, entry, id, place } = there()
+      const second = new Place(id)
+      assert.strictEqual(entries.handleAt(second), entry.current)
+      assert.isUndefined(place.handle)
+      entries.remove(entry)
+      assert.isUndefined(second.handle)
+    })
   })
 
   it("the first goes that was not used since the last one had to go", () => {

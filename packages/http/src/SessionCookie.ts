@@ -8,7 +8,14 @@
  * of settings that browsers reject fails when the layer is built, because browsers
  * would ignore the cookie without a word.
  */
-import { type InvalidSessionConfig, RecentMap, type Session, SessionId, Setting } from "@effect-pg-session/core"
+import {
+  InMemory,
+  type InvalidSessionConfig,
+  RecentMap,
+  type Session,
+  SessionId,
+  Setting
+} from "@effect-pg-session/core"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -69,6 +76,8 @@ export interface PresentedCookie {
   readonly minVersion: bigint | undefined
   /** Why the same id should be sent again: an old key signed it, half of its age has passed, or it lacks what the settings ask for. */
   readonly renew: "oldKey" | "aged" | "incomplete" | undefined
+  /** @internal The same for every request with this cookie. */
+  readonly place?: InMemory.Place | undefined
 }
 
 /** The cookie of an application. */
@@ -114,13 +123,27 @@ const plain = /^[ -~]*$/
 
 /** What a cookie says, and who has signed it. */
 interface Verified {
-  readonly id: SessionId
+  readonly place: InMemory.Place
   readonly version: string | undefined
   readonly issued: string | undefined
   readonly signedBy: "current" | "former"
   readonly minVersion: bigint | undefined
-  /** What it means, where that does not depend on the time. */
-  readonly lasting: Result.Result<PresentedCookie, InvalidCookie> | undefined
+}
+
+/** What a cookie means, where that does not depend on the time: in one object, since a visit to another one takes time. */
+class Lasting extends InMemory.Place implements PresentedCookie {
+  readonly minVersion: bigint | undefined
+  readonly renew: PresentedCookie["renew"]
+
+  constructor(id: SessionId, minVersion: bigint | undefined, renew: PresentedCookie["renew"]) {
+    super(id)
+    this.minVersion = minVersion
+    this.renew = renew
+  }
+
+  get place(): InMemory.Place {
+    return this
+  }
 }
 
 /** @internal */
@@ -135,16 +158,16 @@ export const makeCookies = Effect.fnUntraced(function* (
 
   // The next request with the same cookie costs a lookup instead of an HMAC. Only what a key has signed gets in, so that nobody can
   // fill them from outside.
-  const recently = new RecentMap<string, Verified>(rememberedCookies)
-  const headers = new RecentMap<string, Verified>(rememberedCookies)
+  const recently = new RecentMap<string, Verified | Lasting>(rememberedCookies)
+  const headers = new RecentMap<string, Verified | Lasting>(rememberedCookies)
 
-  const renewal = ({ issued, signedBy, version }: Verified, now: number): PresentedCookie["renew"] => {
+  const renewal = ({ issued, signedBy, version }: Omit<Verified, "place">, now: number): PresentedCookie["renew"] => {
     if (signedBy === "former") return "oldKey"
     if ((readYourWrites && version === undefined) || (maxAge !== Infinity && issued === undefined)) return "incomplete"
     return maxAge !== Infinity && now - Number(issued) * 1_000 > maxAge / 2 ? "aged" : undefined
   }
 
-  const verify = (sent: string): Verified | InvalidCookieReason => {
+  const verify = (sent: string): Verified | Lasting | InvalidCookieReason => {
     if (name.length + sent.length > maxCookieLength) return "Oversized"
     if (!shape.test(sent)) return "Malformed"
     // What is remembered, here and in the store's memory, must not keep the whole header alive.
@@ -156,15 +179,20 @@ export const makeCookies = Effect.fnUntraced(function* (
     const signedBy = signer.verify(signedFor, value.slice(0, -signature.length - 1), signature)
     if (signedBy === "refused") return "Forged"
     const minVersion = readYourWrites && parts[2] !== undefined ? BigInt(parts[2]) : undefined
-    const lookedAt = { id: id.value, version: parts[2], issued: parts[3], signedBy, minVersion, lasting: undefined }
-    const verified = maxAge === Infinity ? { ...lookedAt, lasting: present(lookedAt, 0) } : lookedAt
+    const said = { version: parts[2], issued: parts[3], signedBy, minVersion } as const
+    const verified =
+      maxAge === Infinity
+        ? new Lasting(id.value, minVersion, renewal(said, 0))
+        : { ...said, place: new InMemory.Place(id.value) }
     recently.put(value, verified)
     return verified
   }
 
-  const present = (verified: Verified, now: number): Result.Result<PresentedCookie, InvalidCookie> =>
-    verified.lasting ??
-    Result.succeed({ id: verified.id, minVersion: verified.minVersion, renew: renewal(verified, now) })
+  const present = (verified: Verified | Lasting, now: number): Result.Result<PresentedCookie> => {
+    if (verified instanceof Lasting) return Result.succeed(verified)
+    const { minVersion, place } = verified
+    return Result.succeed({ id: place.id, minVersion, renew: renewal(verified, now), place })
+  }
 
   const decodeValue = (
     header: string | undefined,

@@ -9,72 +9,78 @@
  * are, go before those that are used again.
  */
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type { Session } from "../Session.ts"
-import type { SessionKey } from "../SessionId.ts"
-import { SessionImpl, type SessionView } from "./SessionView.ts"
+import type { SecretHash, SessionKey } from "../SessionId.ts"
+import type { Place } from "./InMemory.ts"
+import { SessionImpl, SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
 
-/** An id that was verified against an entry: a hit by it hashes nothing. */
-export class Handle {
-  readonly entry: Entry
-  readonly session: SessionImpl
+/** A session in memory, by an id that was verified against it: a hit by that id hashes nothing. */
+export class Handle extends SessionImpl {
+  declare readonly view: Entry
   /** The answer to a hit, made once. */
   readonly exit: Exit.Exit<Session>
-  private option: Exit.Exit<Option.Option<Session>> | undefined = undefined
+  /** Who goes past the lookup by the id. */
+  private place: Place | undefined = undefined
 
-  constructor(entry: Entry, session: SessionImpl) {
-    this.entry = entry
-    this.session = session
-    this.exit = Exit.succeed(session)
+  constructor(entry: Entry, token: string, hash: SecretHash | undefined) {
+    super(entry, token, hash)
+    this.exit = Exit.succeed(this)
   }
 
-  get token(): string {
-    return this.session.token
+  get entry(): Entry {
+    return this.view
   }
 
   /** Until when a hit may be answered without asking anybody: a former id ends with its grace. */
   get serveUntil(): number {
-    const { entry } = this
-    return this === entry.former ? Math.min(entry.serveUntil, entry.view.formerDeadline) : entry.serveUntil
+    const { view } = this
+    return this === view.former ? Math.min(view.serveUntil, view.formerDeadline) : view.serveUntil
   }
 
-  /** The answer to a hit of somebody who asks for an option, made once. */
-  get found(): Exit.Exit<Option.Option<Session>> {
-    return (this.option ??= Exit.succeed(Option.some(this.session)))
+  /** Lets the holder of an id come here without a lookup; one at a time. */
+  settle(place: Place, owner: CacheEntries): void {
+    place.handle?.vacate()
+    this.vacate()
+    place.handle = this
+    place.owner = owner
+    this.place = place
+  }
+
+  vacate(): void {
+    if (this.place === undefined) return
+    this.place.handle = undefined
+    this.place.owner = undefined
+    this.place = undefined
   }
 }
 
-/** One cached session. */
-export class Entry {
-  readonly view: SessionView
+/** A version of a session with what memory has to know of it. */
+export class Entry extends SessionView {
   /** Until when a hit that counts as activity needs no confirmation from the database, on this node's clock. */
-  readonly serveUntil: number
+  serveUntil = 0
   current: Handle | undefined = undefined
   former: Handle | undefined = undefined
   /** Its last use on this node, once there was one. */
-  activity: Activity | undefined
+  activity: Activity | undefined = undefined
   /** Whether it was used since the hand came by. */
   used = false
   cached = false
 
-  constructor(view: SessionView, serveUntil: number, activity?: Activity) {
-    this.view = view
-    this.serveUntil = serveUntil
-    this.activity = activity
-  }
-
-  get key(): SessionKey {
-    return this.view.row.key
-  }
-
   /** Registers a verified id: the session's present one, or the one that its last rotation replaced. */
   accept(token: string, as: "current" | "former"): Handle {
-    const { formerHash, secretHash } = this.view.row
-    const hash = as === "current" ? secretHash : formerHash
-    const handle = new Handle(this, new SessionImpl(this.view, copyOf(token), hash))
+    const handle = new Handle(this, copyOf(token), as === "current" ? this.secretHash : this.formerHash)
+    this[as]?.vacate()
     this[as] = handle
     return handle
+  }
+
+  /** It is not in memory any more. */
+  leave(): void {
+    this.cached = false
+    this.current?.vacate()
+    this.former?.vacate()
   }
 }
 
@@ -108,6 +114,15 @@ export class CacheEntries {
     return this.byToken.get(token)
   }
 
+  /** The same for the id of a place, which remembers it until the session goes. */
+  handleAt(place: Place): Handle | undefined {
+    const known = place.handle
+    if (known !== undefined && known.entry.cached && place.owner === this) return known
+    const handle = this.handle(Redacted.value(place.id))
+    handle?.settle(place, this)
+    return handle
+  }
+
   entry(key: SessionKey): Entry | undefined {
     return this.byKey.get(key)
   }
@@ -123,8 +138,8 @@ export class CacheEntries {
     }
     entry.cached = true
     this.byKey.set(entry.key, entry)
-    index(this.byUser, entry.view.row.userId, entry)
-    index(this.byGroup, entry.view.row.groupId, entry)
+    index(this.byUser, entry.userId, entry)
+    index(this.byGroup, entry.groupId, entry)
   }
 
   /** Makes a verified id of a cached entry findable. */
@@ -153,7 +168,7 @@ export class CacheEntries {
   }
 
   clear(): void {
-    for (const entry of this.byKey.values()) entry.cached = false
+    for (const entry of this.byKey.values()) entry.leave()
     this.byToken.clear()
     this.byKey.clear()
     this.byUser.clear()
@@ -189,11 +204,11 @@ export class CacheEntries {
 
   /** Takes an entry out of everything but its place. */
   private unlink(entry: Entry): void {
-    entry.cached = false
+    entry.leave()
     if (entry.current !== undefined) this.byToken.delete(entry.current.token)
     if (entry.former !== undefined) this.byToken.delete(entry.former.token)
-    unindex(this.byUser, entry.view.row.userId, entry)
-    unindex(this.byGroup, entry.view.row.groupId, entry)
+    unindex(this.byUser, entry.userId, entry)
+    unindex(this.byGroup, entry.groupId, entry)
   }
 }
 

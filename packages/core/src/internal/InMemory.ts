@@ -1,16 +1,30 @@
 /**
- * The answer of a store's `find` where memory has it, without an effect around it:
+ * What a store's `find` answers where memory has it, without an effect around it:
  * for adapters that run on every request. It is known by the function `find` itself,
  * so that a store that wraps or replaces it has no such way past it.
  */
-import type * as Exit from "effect/Exit"
-import type * as Option from "effect/Option"
 import type { Session } from "../Session.ts"
 import type { SessionId } from "../SessionId.ts"
 import type { Sessions } from "../SessionStore.ts"
+import type { CacheEntries, Handle } from "./CacheEntries.ts"
+
+/**
+ * An id that is presented again and again, and where its session was last found: as long as the session stays in memory, finding it
+ * takes neither the id's text nor a lookup. Each of those waits for main memory, which takes longer than anything else of a hit.
+ */
+export class Place {
+  readonly id: SessionId
+  /** Set and taken away by the cache that `owner` is; never the session of another id. */
+  handle: Handle | undefined = undefined
+  owner: CacheEntries | undefined = undefined
+
+  constructor(id: SessionId) {
+    this.id = id
+  }
+}
 
 /** Answers, and counts as activity, as `find` without options would; `undefined`: ask `find`. */
-export type FindInMemory = (id: SessionId) => Exit.Exit<Option.Option<Session>> | undefined
+export type FindInMemory = (place: Place) => Session | undefined
 
 const known = new WeakMap<Sessions["find"], FindInMemory>()
 

@@ -17,13 +17,13 @@ const reused: Proof = { _tag: "Reused" }
 
 /** Hashes the id, unless it was verified before or `proof` is its hash; an accepted one is remembered by the entry. */
 export const prove = (entry: Entry, token: string, now: number, proof?: SecretHash): Proof => {
-  const { current, former, view } = entry
+  const { current, former } = entry
   if (current?.token === token) return { _tag: "Accepted", handle: current }
-  if (former?.token === token && now < view.formerDeadline) return { _tag: "Accepted", handle: former }
+  if (former?.token === token && now < entry.formerDeadline) return { _tag: "Accepted", handle: former }
   if (!isToken(token)) return refused
-  const { formerHash, secretHash } = view.row
+  const { formerHash, secretHash } = entry
   const hash = proof ?? hashOfToken(token)
   if (hashesEqual(hash, secretHash)) return { _tag: "Accepted", handle: entry.accept(token, "current") }
   if (formerHash === undefined || !hashesEqual(hash, formerHash)) return refused
-  return now < view.formerDeadline ? { _tag: "Accepted", handle: entry.accept(token, "former") } : reused
+  return now < entry.formerDeadline ? { _tag: "Accepted", handle: entry.accept(token, "former") } : reused
 }

@@ -64,7 +64,7 @@ export const make = Effect.fnUntraced(function* (
     time: { sentAt: number; now: number }
   ): Loaded => {
     const entry = rows.get(load.key)
-    const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry.view.row)
+    const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry)
     if (entry === undefined || cache.verify(entry, load.token, load.proof)._tag !== "Accepted") {
       cache.admitAbsence(fill, load.token, time)
     }

@@ -35,14 +35,21 @@ export interface AnswerTime {
   readonly now: number
 }
 
-/** A row whose attributes take little memory, and are decoded once. */
-export interface CachedRow extends SessionRow {
+/** One version of a session, as this node sees it: its row, whose attributes take little memory and are decoded once. */
+export class SessionView implements SessionRow {
+  readonly key: SessionKey
+  readonly secretHash: SecretHash
+  readonly formerHash: SecretHash | undefined
+  readonly formerUntil: number | undefined
+  readonly userId: UserId | undefined
+  readonly groupId: GroupId | undefined
+  readonly version: bigint
+  readonly createdAt: number
+  readonly authenticatedAt: number | undefined
+  readonly lastAccessedAt: number
+  readonly expiresAt: number
+  readonly idleTimeout: number | undefined
   readonly attributes: AttributeTable
-}
-
-/** One version of a session, as this node sees it. */
-export class SessionView {
-  readonly row: CachedRow
   readonly clock: NodeClock
   /** When the database was asked whether this is the current version, on this node's clock. */
   readonly loadedAt: number
@@ -57,11 +64,20 @@ export class SessionView {
     previous: SessionView | undefined,
     loadedAt = time.sentAt
   ) {
-    this.row = {
-      ...row,
-      version: sharedVersion(row.version),
-      attributes: AttributeTable.from(row.attributes, previous?.row.attributes)
-    }
+    // One object with all of it: each further one takes memory, and a visit to it takes time.
+    this.key = row.key
+    this.secretHash = row.secretHash
+    this.formerHash = row.formerHash
+    this.formerUntil = row.formerUntil
+    this.userId = row.userId
+    this.groupId = row.groupId
+    this.version = sharedVersion(row.version)
+    this.createdAt = row.createdAt
+    this.authenticatedAt = row.authenticatedAt
+    this.lastAccessedAt = row.lastAccessedAt
+    this.expiresAt = row.expiresAt
+    this.idleTimeout = row.idleTimeout
+    this.attributes = AttributeTable.from(row.attributes, previous?.attributes)
     this.clock = clock
     this.loadedAt = loadedAt
     this.offset = time.sentAt - time.now
@@ -74,19 +90,19 @@ export class SessionView {
 
   /** The idle limit on this node's clock; infinite where there is none. */
   get idleDeadline(): number {
-    const { idleTimeout, lastAccessedAt } = this.row
+    const { idleTimeout, lastAccessedAt } = this
     return idleTimeout === undefined ? Infinity : this.localTime(lastAccessedAt + idleTimeout)
   }
 
   /** Until when the secret that the last rotation replaced is accepted, on this node's clock. */
   get formerDeadline(): number {
-    const { formerUntil } = this.row
+    const { formerUntil } = this
     return formerUntil === undefined ? -Infinity : this.localTime(formerUntil)
   }
 
   /** When the session ends unless it is used, on this node's clock. */
   get deadline(): number {
-    return Math.min(this.localTime(this.row.expiresAt), this.idleDeadline)
+    return Math.min(this.localTime(this.expiresAt), this.idleDeadline)
   }
 
   /** The attribute, unless it is absent or expired. */
@@ -100,16 +116,16 @@ export class SessionView {
 
   /** The same, if it is known already and whenever one looks: decoded before, and without an end of its own. */
   memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
-    const slot = this.row.attributes.get(attribute.name)
+    const slot = this.attributes.get(attribute.name)
     return slot === undefined || slot.expiresAt !== undefined ? undefined : slot.memo(attribute)
   }
 
   get attributeNames(): ReadonlyArray<string> {
-    return [...this.row.attributes.keys()].filter((name) => this.liveSlot(name) !== undefined).sort()
+    return [...this.attributes.keys()].filter((name) => this.liveSlot(name) !== undefined).sort()
   }
 
   private liveSlot(name: string): AttributeSlot | undefined {
-    const slot = this.row.attributes.get(name)
+    const slot = this.attributes.get(name)
     if (slot === undefined) return undefined
     const { expiresAt } = slot
     return expiresAt !== undefined && this.clock.now() >= this.localTime(expiresAt) ? undefined : slot
@@ -140,31 +156,31 @@ export class SummaryImpl extends Pipeable.Class implements SessionSummary {
   }
 
   get key(): SessionKey {
-    return this.view.row.key
+    return this.view.key
   }
   get userId(): Option.Option<UserId> {
-    return Option.fromUndefinedOr(this.view.row.userId)
+    return Option.fromUndefinedOr(this.view.userId)
   }
   get groupId(): Option.Option<GroupId> {
-    return Option.fromUndefinedOr(this.view.row.groupId)
+    return Option.fromUndefinedOr(this.view.groupId)
   }
   get version(): bigint {
-    return this.view.row.version
+    return this.view.version
   }
   get createdAt(): DateTime.Utc {
-    return DateTime.makeUnsafe(this.view.row.createdAt)
+    return DateTime.makeUnsafe(this.view.createdAt)
   }
   get authenticatedAt(): Option.Option<DateTime.Utc> {
-    return Option.map(Option.fromUndefinedOr(this.view.row.authenticatedAt), (millis) => DateTime.makeUnsafe(millis))
+    return Option.map(Option.fromUndefinedOr(this.view.authenticatedAt), (millis) => DateTime.makeUnsafe(millis))
   }
   get lastAccessedAt(): DateTime.Utc {
-    return DateTime.makeUnsafe(this.view.row.lastAccessedAt)
+    return DateTime.makeUnsafe(this.view.lastAccessedAt)
   }
   get expiresAt(): DateTime.Utc {
-    return DateTime.makeUnsafe(this.view.row.expiresAt)
+    return DateTime.makeUnsafe(this.view.expiresAt)
   }
   get idleTimeout(): Duration.Duration {
-    const { idleTimeout } = this.view.row
+    const { idleTimeout } = this.view
     return idleTimeout === undefined ? Duration.infinity : Duration.millis(idleTimeout)
   }
   get attributeNames(): ReadonlyArray<string> {

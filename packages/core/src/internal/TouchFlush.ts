@@ -112,8 +112,8 @@ export const confirm = (
       continue
     }
     const entry = cache.peek(key)
-    if (entry === undefined || entry.view.row.lastAccessedAt >= lastAccessedAt.value) continue
-    const { expiresAt, idleTimeout } = entry.view.row
-    cache.refresh(entry, { expiresAt, idleTimeout, lastAccessedAt: lastAccessedAt.value }, time, entry.view.loadedAt)
+    if (entry === undefined || entry.lastAccessedAt >= lastAccessedAt.value) continue
+    const { expiresAt, idleTimeout } = entry
+    cache.refresh(entry, { expiresAt, idleTimeout, lastAccessedAt: lastAccessedAt.value }, time, entry.loadedAt)
   }
 }

@@ -134,12 +134,11 @@ export class RequestSession {
     }
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
-    const { minVersion } = presented
-    const found = minVersion === undefined ? this.environment.findInMemory(presented.id) : undefined
-    if (found !== undefined) {
-      this.settled = found
-      if (presented.renew !== undefined && this.known !== undefined) this.renew()
-      return found
+    const { minVersion, place = new InMemory.Place(presented.id) } = presented
+    const remembered = minVersion === undefined ? this.environment.findInMemory(place) : undefined
+    if (remembered !== undefined) {
+      if (presented.renew !== undefined) this.renew()
+      return this.settle(Exit.succeed(Option.some(remembered)))
     }
     const find = this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion })
     // Only what is run is awaited by others, and what is run ends.

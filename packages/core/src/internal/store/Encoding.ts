@@ -89,11 +89,11 @@ export const encodeChanges = (
     }
     const { groupId, idleTimeout, lifetime } = changed
     return Effect.succeed({
-      key: view.row.key,
+      key: view.key,
       proof: session.proof,
-      baseVersion: view.row.version,
-      baseAttributes: view.row.attributes,
-      expectedVersion: check === "session" ? view.row.version : undefined,
+      baseVersion: view.version,
+      baseAttributes: view.attributes,
+      expectedVersion: check === "session" ? view.version : undefined,
       expectedAttributes,
       set,
       remove,

@@ -26,22 +26,22 @@ export const refuseKnown = (
   { request, session }: Change
 ): Exit.Exit<Session, UpdateFailure> | undefined => {
   const entry = cache.live(request.key, cache.clock.now())
-  if (entry === undefined || entry.view.row.version <= request.baseVersion) return undefined
+  if (entry === undefined || entry.version <= request.baseVersion) return undefined
   const proof = cache.verify(entry, session.token, session.proof)
   if (proof._tag !== "Accepted") return undefined
-  const current = proof.handle.session
+  const current = proof.handle
   if (request.expectedVersion !== undefined) {
     return Exit.fail(
       new VersionMismatch({
         key: request.key,
         expected: request.expectedVersion,
-        actual: entry.view.row.version,
+        actual: entry.version,
         current
       })
     )
   }
   for (const [attribute, expected] of request.expectedAttributes) {
-    const actual = entry.view.stored(attribute)?.version ?? 0n
+    const actual = entry.stored(attribute)?.version ?? 0n
     if (actual > expected) {
       return Exit.fail(new AttributeVersionMismatch({ key: request.key, attribute, expected, actual, current }))
     }

@@ -5,7 +5,6 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
@@ -69,7 +68,7 @@ export const make = Effect.fnUntraced(function* (
     // Too close to the idle deadline to gather, or too much gathered already: the database has the last word.
     return Effect.flatMap(touchNow.submit(entry.key), () => {
       const renewed = cache.peek(entry.key)
-      const isCurrent = renewed !== undefined && renewed.view.row.version >= entry.view.row.version
+      const isCurrent = renewed !== undefined && renewed.version >= entry.version
       // The touch took its time, and says nothing of the version.
       if (isCurrent && cache.isRecent(renewed, clock.now())) {
         const proof = cache.verify(renewed, token)
@@ -111,7 +110,7 @@ export const make = Effect.fnUntraced(function* (
       if (fromDatabase || refresh) return load(token, refresh)
       const now = clock.now()
       const entry = cache.live(keyOfToken(token), now)
-      if (entry !== undefined && (minVersion === undefined || entry.view.row.version >= minVersion)) {
+      if (entry !== undefined && (minVersion === undefined || entry.version >= minVersion)) {
         const proof = cache.verify(entry, token)
         if (proof._tag === "Accepted") {
           cache.counters.hits++
@@ -132,12 +131,22 @@ export const make = Effect.fnUntraced(function* (
       handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
     )
 
-  /** The path that matters: two map lookups, and no allocation. */
+  /** The path that matters: a map lookup, and no allocation. */
   const hit = (token: string): Handle | undefined => {
     const now = clock.now()
     if (cache.touches.isFull) return undefined
     const handle = cache.hit(token, now)
     if (handle !== undefined) cache.touch(handle.entry, now)
+    return handle
+  }
+
+  /** The same without the lookup, where there was one. */
+  const hitAt = (place: InMemory.Place): Session | undefined => {
+    const now = clock.now()
+    if (!operations.isOpen() || cache.touches.isFull) return undefined
+    const handle = cache.hitAt(place, now)
+    if (handle === undefined) return undefined
+    cache.touch(handle.entry, now)
     return handle
   }
 
@@ -159,17 +168,18 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.Effect<Option.Option<Session>, SessionStoreUnavailable> => {
     if (options === undefined && operations.isOpen()) {
       const handle = hit(token)
-      if (handle !== undefined) return handle.found
+      if (handle !== undefined) return found(handle)
     }
-    return Effect.flatMap(read(token, options), (handle) => handle?.found ?? none)
+    return Effect.flatMap(read(token, options), (handle) => (handle === undefined ? none : found(handle)))
   }
 
   const reads: Reads = {
     get: (id, options) => new Read(performGet, id, options),
     find: (id, options) => new Read(performFind, id, options)
   }
-  InMemory.register(reads.find, (id) => (operations.isOpen() ? hit(Redacted.value(id))?.found : undefined))
+  InMemory.register(reads.find, hitAt)
   return reads
 })
 
+const found = (handle: Handle): Exit.Exit<Option.Option<Session>> => Exit.succeed(Option.some(handle))
 const none: Exit.Exit<Option.Option<Session>> = Exit.succeed(Option.none())

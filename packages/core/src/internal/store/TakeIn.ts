@@ -30,9 +30,7 @@ export const takeIn = (
   const entry = cache.admit(fill, row, time, known)
   cache.acknowledge(row.key, row.version)
   const proof = cache.verify(entry, presented.token, presented.proof)
-  return proof._tag === "Accepted"
-    ? proof.handle.session
-    : new SessionImpl(entry.view, presented.token, presented.proof)
+  return proof._tag === "Accepted" ? proof.handle : new SessionImpl(entry, presented.token, presented.proof)
 }
 
 /** Sessions that had to end to make room. */

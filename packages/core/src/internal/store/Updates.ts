@@ -71,7 +71,7 @@ export const make = Effect.fnUntraced(function* (
     switch (outcome._tag) {
       case "Accepted": {
         const { now, version } = outcome
-        const row = outcome.row ?? applyAccepted(session.view.row, request, version, now)
+        const row = outcome.row ?? applyAccepted(session.view, request, version, now)
         operations.publish({ _tag: "Updated", key, version, attributes: [...session.changes.keys()] })
         return Exit.succeed(takeIn(cache, fill, row, { sentAt: time.sentAt, now }, session, session.view))
       }
