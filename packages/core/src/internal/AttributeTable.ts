@@ -3,7 +3,7 @@
  * of all its cached sessions. Sessions that have attributes of the same names in the
  * same order, and most of an application's do, share one list of the names.
  */
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import { decode, type SessionAttribute } from "../SessionAttribute.ts"
 import type { AttributeInvalid } from "../SessionError.ts"
 import type { SessionRow, StoredAttribute } from "../SessionRow.ts"
@@ -18,7 +18,7 @@ export class AttributeSlot implements StoredAttribute {
   readonly version: bigint
   readonly expiresAt: number | undefined
   private decodedBy: SessionAttribute<never, unknown> | undefined = undefined
-  private decoded: Exit.Exit<unknown, AttributeInvalid> | undefined = undefined
+  private decoded: unknown = undefined
 
   constructor({ expiresAt, value, version }: StoredAttribute) {
     this.value = value
@@ -29,18 +29,16 @@ export class AttributeSlot implements StoredAttribute {
   /** What was decoded before by this very definition. */
   memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
     // The memo is only handed out to the definition that made it.
-    return this.decodedBy === (attribute as unknown)
-      ? (this.decoded as Exit.Exit<A, AttributeInvalid> | undefined)
-      : undefined
+    return this.decodedBy === (attribute as unknown) ? Exit.succeed(this.decoded as A) : undefined
   }
 
   read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> {
     const known = this.memo(attribute)
     if (known !== undefined) return known
     const { exit, shareable } = decode(attribute, this.value)
-    if (shareable) {
+    if (shareable && Exit.isSuccess(exit)) {
       this.decodedBy = attribute as never
-      this.decoded = exit
+      this.decoded = exit.value
     }
     return exit
   }

@@ -51,7 +51,7 @@ export class SessionView implements SessionRow {
   readonly idleTimeout: number | undefined
   readonly attributes: AttributeTable
   readonly clock: NodeClock
-  /** When the database was asked whether this is the current version, on this node's clock. */
+  /** When the database was asked whether this is the current version, on this node's clock, in whole milliseconds. */
   readonly loadedAt: number
   /** Add it to a point on the database's clock to get one on this node's. */
   readonly offset: number
@@ -79,7 +79,7 @@ export class SessionView implements SessionRow {
     this.idleTimeout = row.idleTimeout
     this.attributes = AttributeTable.from(row.attributes, previous?.attributes)
     this.clock = clock
-    this.loadedAt = loadedAt
+    this.loadedAt = Math.floor(loadedAt)
     this.offset = time.sentAt - time.now
   }
 

@@ -11,8 +11,8 @@ export class Activity {
   /** {@link NodeClock} at the last use, in whole milliseconds: the engine keeps those in the object itself. */
   touchedAt = 0
   queued = false
-  /** When it must have been sent, on this node's clock. */
-  flushBy = Infinity
+  /** When it must have been sent, on this node's clock, while it is queued; in whole milliseconds, too. */
+  flushBy = 0
 
   constructor(key: SessionKey) {
     this.key = key
@@ -55,7 +55,7 @@ export class TouchBuffer {
    * idle.
    */
   queue(activity: Activity, now: number, idleFlushBy: number): void {
-    this.enqueue(activity, Math.min(now + this.interval, idleFlushBy))
+    this.enqueue(activity, Math.floor(Math.min(now + this.interval, idleFlushBy)))
     if (this.queued.size === this.capacity) this.dueFrom(-Infinity)
   }
 
