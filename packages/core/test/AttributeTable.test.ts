@@ -52,25 +52,28 @@ describe("AttributeTable", () => {
   it("what is the same in the one before keeps what was decoded, by whoever reads it", () => {
     const first = table(
       new Map([
-        ["a", stored('"x"')],
+        ["a", stored("[1,2]")],
         ["b", stored("1")]
       ])
     )
-    const decoded = first.get("a")?.read(Text)
-    assert.deepStrictEqual(decoded, Exit.succeed("x"))
+    const decoded = first.get("a")?.read(Items)
+    assert(decoded !== undefined && Exit.isSuccess(decoded))
+    assert.deepStrictEqual(decoded.value, [1, 2])
     const second = table(
       new Map([
         ["c", stored("2", 2n)],
-        ["a", stored('"x"')]
+        ["a", stored("[1,2]")]
       ]),
       first
     )
-    assert.strictEqual(second.get("a")?.memo(Text), decoded)
-    for (const other of [stored('"y"'), stored('"x"', 2n), stored('"x"', 1n, 5)]) {
+    const known = second.get("a")?.memo(Items)
+    assert(known !== undefined && Exit.isSuccess(known))
+    assert.strictEqual(known.value, decoded.value)
+    for (const other of [stored("[1]"), stored("[1,2]", 2n), stored("[1,2]", 1n, 5)]) {
       assert.isUndefined(
         table(new Map([["a", other]]), first)
           .get("a")
-          ?.memo(Text)
+          ?.memo(Items)
       )
     }
   })

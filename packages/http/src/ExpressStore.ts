@@ -17,19 +17,21 @@
  *   or is refused: see `concurrency`.
  * - **Another node's change** is seen when its notification has arrived, milliseconds later, and never later than `maxStaleness`. express-session
  *   has no place to carry a version in; where that matters, keep a browser on one node, or use this package's own middleware with `readYourWrites`.
- * - **A touch costs a mark in memory.** `cookie.maxAge` is the session's idle timeout; a write only where it was changed. A cookie
+ * - **A touch costs a mark in memory**, and is called back at once, so that express-session sends the response in one piece. `cookie.maxAge` is the session's idle timeout; a write only where it was changed. A cookie
  *   whose `maxAge` is taken away ends with the browser; the idle timeout stays what it was.
  * - **What a request saves, it saves in order**, also where it awaits nothing. A destroy that overtakes the first save wins.
  * - **A save that was called back without an error is stored**, or the session has ended. After one whose outcome is unknown the
  *   request's next save finds the session, or fails, too.
  * - **Errors are called back**, never announced by "disconnect": that would make express-session go on without `req.session`.
  */
-import { SessionStore, type Sessions } from "@effect-pg-session/core"
+import { InMemory, SessionStore, type Sessions } from "@effect-pg-session/core"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Result from "effect/Result"
 import * as ExpressSaves from "./internal/ExpressSaves.ts"
 
@@ -117,6 +119,15 @@ export const toExpressStore = <S extends object>(
 ): S => {
   const saves = ExpressSaves.make(options)
 
+  // A runtime of the application's own may choose another store for each request.
+  const hasOneStore = ManagedRuntime.isManagedRuntime(runtime)
+  let near: ExpressSaves.Near | undefined
+  const learn = Effect.gen(function* () {
+    const sessions = yield* SessionStore
+    near = { memory: InMemory.memoryOf(sessions), clock: yield* Clock.Clock }
+    return sessions
+  })
+
   const answer = <A>(
     work: (sessions: Sessions) => Effect.Effect<A, unknown>,
     callback: Callback<A> | undefined
@@ -124,7 +135,8 @@ export const toExpressStore = <S extends object>(
     const call = (exit: Exit.Exit<A, unknown>) =>
       // A callback that throws is the application's error, and must not become an unhandled rejection of ours.
       queueMicrotask(() => (Exit.isSuccess(exit) ? callback?.(null, exit.value) : callback?.(Cause.squash(exit.cause))))
-    runtime.runPromiseExit(Effect.flatMap(SessionStore, work)).then(call, (defect: unknown) => call(Exit.die(defect)))
+    const store = hasOneStore && near === undefined ? learn : SessionStore
+    runtime.runPromiseExit(Effect.flatMap(store, work)).then(call, (defect: unknown) => call(Exit.die(defect)))
   }
 
   // An abstract class for the compiler, an ordinary one in fact; `EventEmitter`s are made by their constructor.
@@ -132,7 +144,11 @@ export const toExpressStore = <S extends object>(
   const inherited: unknown = Reflect.get(store, "createSession")
 
   const methods: Methods = {
-    get: (sid, callback) => answer((sessions) => saves.get(sessions, sid), callback),
+    get: (sid, callback) => {
+      const data = near && saves.getNow(near, sid)
+      if (data === undefined) answer((sessions) => saves.get(sessions, sid), callback)
+      else queueMicrotask(() => callback(null, data))
+    },
     set: (sid, data, callback) => {
       // What JSON cannot say, and whatever `userId` throws, is an error of this save.
       const taken = Result.try({ try: () => saves.take(sid, data), catch: (error) => error })
@@ -146,8 +162,11 @@ export const toExpressStore = <S extends object>(
       saves.bury(sid)
       answer((sessions) => saves.destroy(sessions, sid), callback as Callback<void>)
     },
-    touch: (sid, data, callback) =>
-      answer((sessions) => saves.inTurn(data)(saves.touch(sessions, sid, data)), callback as Callback<void>),
+    touch: (sid, data, callback) => {
+      // What is called back at once lets express-session send the response in one piece.
+      if (near !== undefined && saves.touchNow(near, sid, data)) callback?.(null)
+      else answer((sessions) => saves.inTurn(data)(saves.touch(sessions, sid, data)), callback as Callback<void>)
+    },
     clear: (callback) => answer((sessions) => Effect.asVoid(sessions.deleteAll), callback as Callback<void>),
     all: (callback) => answer(() => Effect.fail(new ExpressStoreUnsupported({ method: "all" })), callback),
     length: (callback) => answer(() => Effect.fail(new ExpressStoreUnsupported({ method: "length" })), callback),

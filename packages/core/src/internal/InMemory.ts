@@ -23,17 +23,22 @@ export class Place {
   }
 }
 
-/** Answers, and counts as activity, as `find` without options would; `undefined`: ask `find`. */
-export type FindInMemory = (place: Place) => Session | undefined
+/** What a store has in memory; `undefined`: ask `find`. */
+export interface Memory {
+  /** Answers, and counts as activity, as `find` without options would. */
+  readonly find: (place: Place) => Session | undefined
+  /** The same as `find` with `touch: false`. */
+  readonly peek: (place: Place) => Session | undefined
+}
 
-const known = new WeakMap<Sessions["find"], FindInMemory>()
+const known = new WeakMap<Sessions["find"], Memory>()
 
-const ask: FindInMemory = () => undefined
+const unknown: Memory = { find: () => undefined, peek: () => undefined }
 
 /** Says how to do without an effect what a `find` does. */
-export const register = (find: Sessions["find"], inMemory: FindInMemory): void => {
-  known.set(find, inMemory)
+export const register = (find: Sessions["find"], memory: Memory): void => {
+  known.set(find, memory)
 }
 
 /** How to ask a store's memory: look it up once, not with every request. */
-export const findIn = (sessions: Pick<Sessions, "find">): FindInMemory => known.get(sessions.find) ?? ask
+export const memoryOf = (sessions: Pick<Sessions, "find">): Memory => known.get(sessions.find) ?? unknown

@@ -263,6 +263,7 @@ export class SessionImpl extends SummaryImpl implements Session {
   }
 
   override get attributeNames(): ReadonlyArray<string> {
+    if (this.changes.size === 0) return this.view.attributeNames
     const names = new Set(this.view.attributeNames)
     for (const [name, change] of this.changes) {
       if (change._tag === "Set") names.add(name)

@@ -2,7 +2,14 @@
  * How express-session's data become a session's attributes, and back: one
  * attribute for each property, and one for the cookie without its date.
  */
-import { type AttributeInvalid, RecentMap, Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
+import {
+  type AttributeInvalid,
+  InMemory,
+  RecentMap,
+  Session,
+  SessionAttribute,
+  SessionId
+} from "@effect-pg-session/core"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -45,19 +52,21 @@ const derive = (sid: string): SessionId => {
 }
 
 /** The ids of the latest requests: each is asked for several times. express-session has verified who sent them. */
-const derived = new RecentMap<string, SessionId>(10_000)
+const derived = new RecentMap<string, InMemory.Place>(10_000)
 /** Others are derived each time. */
 const isRemembered = (sid: string): boolean => /^[\x20-\x7e]{1,128}$/.test(sid)
 
-/** Any id of express-session's becomes one of ours. */
-export const idOf = (sid: string): SessionId => {
+/** Any id of express-session's becomes one of ours; and where its session is in memory. */
+export const placeOf = (sid: string): InMemory.Place => {
   const known = derived.get(sid)
   if (known !== undefined) return known
-  const id = derive(sid)
+  const place = new InMemory.Place(derive(sid))
   // It may be part of a long header.
-  if (isRemembered(sid)) derived.put(ownCopy(sid), id)
-  return id
+  if (isRemembered(sid)) derived.put(ownCopy(sid), place)
+  return place
 }
+
+export const idOf = (sid: string): SessionId => placeOf(sid).id
 
 /** Attributes as JSON texts, by name. */
 export type Texts = ReadonlyMap<string, string>
@@ -143,12 +152,17 @@ const store = Effect.fnUntraced(function* (
   return stored
 })
 
+const knownIn = (session: Session, names: ReadonlyArray<string>): Stored | undefined => {
+  const stored = known.get(session)
+  // Attributes that have expired since are the only ones that can be missing.
+  return stored?.names === names.length ? stored : undefined
+}
+
 const storedIn = (session: Session): Effect.Effect<Stored, AttributeInvalid> =>
   Effect.suspend(() => {
     const names = session.attributeNames
-    const stored = known.get(session)
-    // Attributes that have expired since are the only ones that can be missing.
-    return stored !== undefined && stored.names === names.length ? Effect.succeed(stored) : store(session, names)
+    const stored = knownIn(session, names)
+    return stored === undefined ? store(session, names) : Effect.succeed(stored)
   })
 
 /** What an application gets is its own to change. */
@@ -156,17 +170,28 @@ const copyOf = (json: Schema.Json): Schema.Json =>
   typeof json === "object" && json !== null ? parse(JSON.stringify(json)) : json
 
 /** The data of a session, as express-session wants it, and their texts. */
-export const dataOf = (session: Session) =>
-  Effect.flatMap(storedIn(session), ({ cookie, properties, texts }) =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
-      const maxAge = cookie["originalMaxAge"]
-      const expires = typeof maxAge === "number" ? { expires: new Date(now + maxAge).toISOString() } : {}
-      // Not by assignment, which takes `__proto__` for something else than a property.
-      const own = Object.fromEntries(properties.map(([property, value]) => [property, copyOf(value)]))
-      const data = { ...own, cookie: { ...cookie, ...expires } } as ExpressSessionData
-      return { data, texts }
-    })
-  )
+export interface Loaded {
+  readonly data: ExpressSessionData
+  readonly texts: Texts
+}
+
+const load = ({ cookie, properties, texts }: Stored, now: number): Loaded => {
+  const maxAge = cookie["originalMaxAge"]
+  const expires = typeof maxAge === "number" ? { expires: new Date(now + maxAge).toISOString() } : {}
+  // Not by assignment, which takes `__proto__` for something else than a property.
+  const own = Object.fromEntries(properties.map(([property, value]) => [property, copyOf(value)]))
+  const data = { ...own, cookie: { ...cookie, ...expires } } as ExpressSessionData
+  return { data, texts }
+}
+
+export const dataOf = (session: Session): Effect.Effect<Loaded, AttributeInvalid> =>
+  Effect.flatMap(storedIn(session), (stored) => Effect.map(Clock.currentTimeMillis, (now) => load(stored, now)))
+
+/** The same, where somebody has asked for that of this session before. */
+export const knownDataOf = (session: Session, now: number): Loaded | undefined => {
+  const stored = knownIn(session, session.attributeNames)
+  return stored === undefined ? undefined : load(stored, now)
+}
 
 /** The texts of a session as it stands. */
 export const sessionTexts = (session: Session) => Effect.map(storedIn(session), ({ texts }) => texts)

@@ -16,6 +16,7 @@
  */
 import {
   givenId,
+  type InMemory,
   RecentMap,
   type Session,
   SessionAttribute,
@@ -26,10 +27,12 @@ import {
   UserId,
   type WithGivenId
 } from "@effect-pg-session/core"
+import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import type { ExpressSessionData, ExpressStoreOptions } from "../ExpressStore.ts"
 import * as ExpressChanges from "./ExpressChanges.ts"
@@ -49,6 +52,12 @@ const isUnknown = (error: unknown): error is SessionStoreUnavailable =>
 
 const valuesOf = (texts: ExpressData.Texts) =>
   Array.from(texts, ([name, text]) => SessionAttribute.value(ExpressData.attributeOf(name), ExpressData.parse(text)))
+
+/** What answers at once. */
+export interface Near {
+  readonly memory: InMemory.Memory
+  readonly clock: Clock.Clock
+}
 
 /** What is remembered of an id: not the text itself, which may be part of a long header, or long by itself. */
 const keyOf = (sid: string): SessionKey => SessionId.key(ExpressData.idOf(sid))
@@ -74,6 +83,11 @@ export const make = (options: ExpressStoreOptions) => {
     ownersOf(data)
       .map((owner) => known.get(owner))
       .find((own) => own?.sid === sid)
+
+  const loaded = (sid: string, session: Session, { data, texts }: ExpressData.Loaded): ExpressSessionData => {
+    known.set(data, { sid, session, texts, overtaken: new Set() })
+    return data
+  }
 
   const remember = Effect.fnUntraced(function* (
     { data, sid }: Pick<Snapshot, "data" | "sid">,
@@ -162,13 +176,18 @@ export const make = (options: ExpressStoreOptions) => {
             if (Option.isNone(found)) return Effect.succeed(null)
             met.put(SessionId.key(id), true)
             const session = found.value
-            return Effect.map(ExpressData.dataOf(session), ({ data, texts }) => {
-              known.set(data, { sid, session, texts, overtaken: new Set() })
-              return data
-            })
+            return Effect.map(ExpressData.dataOf(session), (data) => loaded(sid, session, data))
           }
         )
       }),
+    /** The same where memory has it; `undefined`: ask `get`. */
+    getNow: ({ clock, memory }: Near, sid: string): ExpressSessionData | undefined => {
+      const session = memory.peek(ExpressData.placeOf(sid))
+      const data = session && ExpressData.knownDataOf(session, clock.currentTimeMillisUnsafe())
+      if (session === undefined || data === undefined) return undefined
+      if (!met.has(session.key)) met.put(session.key, true)
+      return loaded(sid, session, data)
+    },
     /** The data that `get` has answered become a request's session. */
     adopt: (request: object, data: ExpressSessionData, session: unknown): void => {
       const from = known.get(data)
@@ -212,6 +231,17 @@ export const make = (options: ExpressStoreOptions) => {
         const written = yield* changes.write(sessions, own, to)
         if (Option.isSome(written)) yield* remember({ data, sid }, to.texts, written.value)
       }),
+    /** The same where nothing has changed, nothing else is under way for the request, and memory has the session; `false`: ask `touch`. */
+    touchNow: ({ memory }: Near, sid: string, data: ExpressSessionData): boolean => {
+      const request = ExpressData.requestOf(data)
+      if (request !== undefined && turns.has(request)) return false
+      const own = known.get(data) ?? (request && known.get(request))
+      if (own?.sid !== sid) return false
+      const texts = Result.try({ try: () => ExpressData.withCookie(own.texts, data), catch: (error) => error })
+      return (
+        Result.isSuccess(texts) && texts.success === own.texts && memory.find(ExpressData.placeOf(sid)) !== undefined
+      )
+    },
     /** From now on nothing inserts the id on this node. */
     bury: (sid: string): void => buried.put(keyOf(sid), true),
     destroy: (sessions: Sessions, sid: string) =>

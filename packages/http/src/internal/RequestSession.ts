@@ -22,13 +22,13 @@ export interface Environment {
   readonly store: Sessions
   readonly cookies: SessionCookies
   readonly clock: Clock.Clock
-  readonly findInMemory: InMemory.FindInMemory
+  readonly memory: InMemory.Memory
 }
 
 /** On these services. */
-export const makeEnvironment = (services: Omit<Environment, "findInMemory">): Environment => ({
+export const makeEnvironment = (services: Omit<Environment, "memory">): Environment => ({
   ...services,
-  findInMemory: InMemory.findIn(services.store)
+  memory: InMemory.memoryOf(services.store)
 })
 
 /** What there is to know of a request. */
@@ -135,7 +135,7 @@ export class RequestSession {
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
     const { minVersion, place = new InMemory.Place(presented.id) } = presented
-    const remembered = minVersion === undefined ? this.environment.findInMemory(place) : undefined
+    const remembered = minVersion === undefined ? this.environment.memory.find(place) : undefined
     if (remembered !== undefined) {
       if (presented.renew !== undefined) this.renew()
       return this.settle(Exit.succeed(Option.some(remembered)))

@@ -140,14 +140,16 @@ export const make = Effect.fnUntraced(function* (
     return handle
   }
 
-  /** The same without the lookup, where there was one. */
-  const hitAt = (place: InMemory.Place): Session | undefined => {
-    const now = clock.now()
-    if (!operations.isOpen() || cache.touches.isFull) return undefined
-    const handle = cache.hitAt(place, now)
-    if (handle === undefined) return undefined
-    cache.touch(handle.entry, now)
-    return handle
+  /** The same without the lookup, where there was one before. */
+  const memory: InMemory.Memory = {
+    find: (place) => {
+      const now = clock.now()
+      if (!operations.isOpen() || cache.touches.isFull) return undefined
+      const handle = cache.hitAt(place, now)
+      if (handle !== undefined) cache.touch(handle.entry, now)
+      return handle
+    },
+    peek: (place) => (operations.isOpen() ? cache.hitAt(place, clock.now()) : undefined)
   }
 
   const performGet = (token: string, options: FindOptions | undefined): Effect.Effect<Session, ReadError> => {
@@ -177,7 +179,7 @@ export const make = Effect.fnUntraced(function* (
     get: (id, options) => new Read(performGet, id, options),
     find: (id, options) => new Read(performFind, id, options)
   }
-  InMemory.register(reads.find, hitAt)
+  InMemory.register(reads.find, memory)
   return reads
 })
 
