@@ -58,6 +58,7 @@ export const inHttp = {
   concurrency: http("Concurrency"),
   cookieSigner: http("CookieSigner"),
   crypto: http("Crypto"),
+  expressMemory: http("ExpressMemory"),
   expressStore: http("ExpressStore"),
   guards: http("Guards"),
   hostileClients: http("HostileClients"),

@@ -30,7 +30,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "touch-before-hit",
     guarantee: "G6",
     step: "the shortest path does not serve inside that margin",
-    edits: [edit(cache, "Math.min(validUntil(view, this.settings), writeBy)", "validUntil(view, this.settings)")],
+    edits: [edit(cache, "Math.min(validUntil(entry, this.settings), writeBy)", "validUntil(entry, this.settings)")],
     tests: [expiry]
   },
   {
@@ -96,7 +96,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "touch-says-nothing-of-versions",
     guarantee: "G1",
     step: "a flush of activity does not make an entry newer than it is",
-    edits: [edit(flush, ", time, entry.view.loadedAt)", ", time)")],
+    edits: [edit(flush, ", time, entry.loadedAt)", ", time)")],
     tests: [boundedStaleness]
   },
   {
@@ -130,7 +130,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G6",
     step: "the absolute limit ends serving from memory",
     edits: [
-      edit(view, "return Math.min(this.localTime(this.row.expiresAt), this.idleDeadline)", "return this.idleDeadline")
+      edit(view, "return Math.min(this.localTime(this.expiresAt), this.idleDeadline)", "return this.idleDeadline")
     ],
     tests: [expiry]
   },
@@ -141,8 +141,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         view,
-        "return Math.min(this.localTime(this.row.expiresAt), this.idleDeadline)",
-        "return this.localTime(this.row.expiresAt)"
+        "return Math.min(this.localTime(this.expiresAt), this.idleDeadline)",
+        "return this.localTime(this.expiresAt)"
       )
     ],
     tests: [expiry]

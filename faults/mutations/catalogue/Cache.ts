@@ -88,7 +88,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "notice-drops",
     guarantee: "G1",
     step: "a notice drops an entry of an older version",
-    edits: [edit(cache, "entry.view.row.version < version)) this.drop", "entry.view.row.version < 0n)) this.drop")],
+    edits: [edit(cache, "entry.version < version)) this.drop", "entry.version < 0n)) this.drop")],
     tests: [boundedStaleness]
   },
   {
@@ -150,7 +150,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "live-deadline",
     guarantee: "G6",
     step: "every other read from memory looks at the session's deadline",
-    edits: [edit(cache, "now < validUntil(entry.view, this.settings) && ")],
+    edits: [edit(cache, "now < validUntil(entry, this.settings) && ")],
     tests: [expiry]
   },
   {
@@ -178,7 +178,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "revalidation-version",
     guarantee: "G1",
     step: "the comparison after a reconnect drops what has another version",
-    edits: [edit(cache, " || session.version !== entry.view.row.version")],
+    edits: [edit(cache, " || session.version !== entry.version")],
     tests: [boundedStaleness]
   },
   {

@@ -3,7 +3,7 @@ import { edit, type Mutation } from "../Mutation.ts"
 import { inHttp } from "../TestFiles.ts"
 
 const express = "packages/http/src/internal/ExpressSaves.ts"
-const { expressStore } = inHttp
+const { expressMemory, expressStore } = inHttp
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -54,5 +54,36 @@ export const mutations: ReadonlyArray<Mutation> = [
       edit(express, "(turn === undefined ? effect : turn.withPermit(effect))", "(turn === undefined ? effect : effect)")
     ],
     tests: [expressStore]
+  },
+  {
+    name: "express-touch-in-turn",
+    guarantee: "G3",
+    step: "a touch of a request that is saving waits for its turn",
+    edits: [edit(express, "if (request !== undefined && turns.has(request)) return false")],
+    tests: [expressMemory]
+  },
+  {
+    name: "express-touch-changed",
+    guarantee: "G6",
+    step: "a touch that changes the limit is written",
+    edits: [edit(express, "texts.success === own.texts &&", "texts.success.size >= 0 &&")],
+    tests: [expressMemory]
+  },
+  {
+    name: "express-get-is-no-activity",
+    guarantee: "G6",
+    step: "reading a session is no activity",
+    edits: [edit(express, "memory.peek(", "memory.find(")],
+    tests: [expressMemory]
+  },
+  {
+    name: "express-one-store",
+    guarantee: "G4",
+    step: "a runtime that may have several stores is asked each time",
+    edits: [
+      edit("packages/http/src/ExpressStore.ts", "ManagedRuntime.isManagedRuntime(runtime)", "runtime !== undefined"),
+      edit("packages/http/src/ExpressStore.ts", 'import * as ManagedRuntime from "effect/ManagedRuntime"\n')
+    ],
+    tests: [expressMemory]
   }
 ]

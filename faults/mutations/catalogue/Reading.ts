@@ -6,8 +6,18 @@ const loader = "packages/core/src/internal/SessionLoader.ts"
 const reads = "packages/core/src/internal/store/Reads.ts"
 const proof = "packages/core/src/internal/Proof.ts"
 const entries = "packages/core/src/internal/CacheEntries.ts"
-const { boundedStaleness, cacheEntries, crypto, expiry, hostileInput, readYourWrites, resurrection, storms, watch } =
-  inCore
+const {
+  boundedStaleness,
+  cacheEntries,
+  crypto,
+  expiry,
+  hostileInput,
+  orderlyEnd,
+  readYourWrites,
+  resurrection,
+  storms,
+  watch
+} = inCore
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -45,7 +55,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         loader,
-        "const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry.view.row)",
+        "const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry)",
         "const overtaken = false"
       )
     ],
@@ -83,7 +93,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "read-min-version",
     guarantee: "G2",
     step: "memory below the version that a caller carries is not served",
-    edits: [edit(reads, "(minVersion === undefined || entry.view.row.version >= minVersion)", "(minVersion !== -1n)")],
+    edits: [edit(reads, "(minVersion === undefined || entry.version >= minVersion)", "(minVersion !== -1n)")],
     tests: [readYourWrites]
   },
   {
@@ -97,13 +107,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "touched-version",
     guarantee: "G1",
     step: "after a touch that took its time no older state than before it is answered",
-    edits: [
-      edit(
-        reads,
-        "renewed !== undefined && renewed.view.row.version >= entry.view.row.version",
-        "renewed !== undefined"
-      )
-    ],
+    edits: [edit(reads, "renewed !== undefined && renewed.version >= entry.version", "renewed !== undefined")],
     tests: [boundedStaleness]
   },
   {
@@ -144,14 +148,14 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "former-id-grace",
     guarantee: "G4",
     step: "a former id is refused after its grace",
-    edits: [edit(proof, "return now < view.formerDeadline ?", "return view.formerDeadline > -Infinity ?")],
+    edits: [edit(proof, "return now < entry.formerDeadline ?", "return entry.formerDeadline > -Infinity ?")],
     tests: [resurrection]
   },
   {
     name: "former-id-known",
     guarantee: "G4",
     step: "so is one that was accepted before",
-    edits: [edit(proof, "former?.token === token && now < view.formerDeadline", "former?.token === token")],
+    edits: [edit(proof, "former?.token === token && now < entry.formerDeadline", "former?.token === token")],
     tests: [resurrection]
   },
   {
@@ -161,11 +165,58 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         entries,
-        "this === entry.former ? Math.min(entry.serveUntil, entry.view.formerDeadline) : entry.serveUntil",
-        "entry.serveUntil"
+        "this === view.former ? Math.min(view.serveUntil, view.formerDeadline) : view.serveUntil",
+        "view.serveUntil"
       )
     ],
     tests: [cacheEntries]
+  },
+  {
+    name: "place-left",
+    guarantee: "G4",
+    step: "a remembered id leads to no session that has left memory",
+    edits: [edit(entries, "known.entry.cached && ")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "place-owner",
+    guarantee: "G4",
+    step: "nor to one of another cache",
+    edits: [edit(entries, " && place.owner === this")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "place-vacated",
+    guarantee: "G10",
+    step: "a remembered id keeps no session in memory that has left it",
+    edits: [
+      edit(
+        entries,
+        "    this.cached = false\n    this.current?.vacate()\n    this.former?.vacate()",
+        "    this.cached = false"
+      )
+    ],
+    tests: [cacheEntries]
+  },
+  {
+    name: "place-closed",
+    guarantee: "G11",
+    step: "a store that has been closed answers nothing from memory to whoever reads without an effect",
+    edits: [edit(reads, "!operations.isOpen() || cache.touches.isFull", "cache.touches.isFull")],
+    tests: [orderlyEnd]
+  },
+  {
+    name: "place-closed-peek",
+    guarantee: "G11",
+    step: "nor to whoever only looks",
+    edits: [
+      edit(
+        reads,
+        "(operations.isOpen() ? cache.hitAt(place, clock.now()) : undefined)",
+        "cache.hitAt(place, clock.now())"
+      )
+    ],
+    tests: [orderlyEnd]
   },
   {
     name: "entry-ids",

@@ -56,7 +56,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "write-session-check",
     guarantee: "G3",
     step: "with a check of the session it says which version it was made on",
-    edits: [edit(encoding, `check === "session" ? view.row.version : undefined`, "undefined")],
+    edits: [edit(encoding, `check === "session" ? view.version : undefined`, "undefined")],
     tests: [inCore.lostUpdates]
   },
   {
@@ -125,7 +125,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       edit(
         known,
         "const proof = cache.verify(entry, session.token, session.proof)",
-        "const proof = cache.verify(entry, session.token, entry.view.row.secretHash)"
+        "const proof = cache.verify(entry, session.token, entry.secretHash)"
       )
     ],
     tests: [inCore.lostUpdates]

@@ -23,7 +23,7 @@ import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./inte
 import type { Place } from "./internal/InMemory.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
 import { type Proof, prove } from "./internal/Proof.ts"
-import { type AnswerTime, type SessionView } from "./internal/SessionView.ts"
+import type { AnswerTime, Deadlines, SessionView } from "./internal/SessionView.ts"
 import { TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
@@ -124,7 +124,7 @@ export class Cache {
    */
   admit(fill: Fill, row: SessionRow, time: AnswerTime, known?: SessionView): Entry {
     const previous = this.entries.entry(row.key)
-    const entry = this.makeEntry(row, time, previous, known)
+    const entry = this.prepared(new Entry(row, this.clock, time, previous ?? known), previous)
     const isNewest = previous === undefined || previous.version <= row.version
     if (isNewest && this.fills.admits(fill, row.version, ownersOf(row))) this.entries.put(entry)
     return entry
@@ -137,15 +137,8 @@ export class Cache {
     this.absent.remember(fill.key, token, time.sentAt + lifetime)
   }
 
-  private makeEntry(
-    row: SessionRow,
-    time: AnswerTime,
-    previous: Entry | undefined,
-    known: SessionView | undefined,
-    loadedAt?: number
-  ): Entry {
-    const entry = new Entry(row, this.clock, time, previous ?? known, loadedAt)
-    const activity = previous?.activity ?? this.touches.waiting(row.key)
+  private prepared(entry: Entry, previous: Entry | undefined): Entry {
+    const activity = previous?.activity ?? this.touches.waiting(entry.key)
     const writeBy = touchBefore(entry, this.settings)
     // The limit may have become shorter since the mark was queued.
     if (activity?.queued === true && writeBy < activity.flushBy) this.touches.hasten(activity, writeBy)
@@ -166,14 +159,9 @@ export class Cache {
    * Takes in new deadlines of an unchanged version: after a flush of activity, or when everything is checked again.
    * Ids that were verified stay verified. `loadedAt`: when the database was asked for the version; a flush does not.
    */
-  refresh(
-    entry: Entry,
-    deadlines: Omit<Revalidated, "key" | "version">,
-    time: AnswerTime,
-    loadedAt = time.sentAt
-  ): Entry {
+  refresh(entry: Entry, deadlines: Deadlines, time: AnswerTime, loadedAt = time.sentAt): Entry {
     if (!entry.cached) return entry
-    const renewed = this.makeEntry({ ...entry, ...deadlines }, time, entry, undefined, loadedAt)
+    const renewed = this.prepared(new Entry(entry.until(deadlines), this.clock, time, entry, loadedAt), entry)
     this.entries.put(renewed)
     if (entry.current !== undefined) this.entries.putHandle(renewed.accept(entry.current.token, "current"))
     if (entry.former !== undefined) this.entries.putHandle(renewed.accept(entry.former.token, "former"))
@@ -273,8 +261,7 @@ export class Cache {
         this.drop(entry)
         this.watchers.signal(key)
       } else {
-        const { expiresAt, idleTimeout, lastAccessedAt } = session
-        this.refresh(entry, { expiresAt, idleTimeout, lastAccessedAt }, time)
+        this.refresh(entry, session, time)
       }
     }
   }

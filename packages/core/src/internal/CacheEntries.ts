@@ -13,7 +13,8 @@ import * as Redacted from "effect/Redacted"
 import type { Session } from "../Session.ts"
 import type { SecretHash, SessionKey } from "../SessionId.ts"
 import type { Place } from "./InMemory.ts"
-import { SessionImpl, SessionView } from "./SessionView.ts"
+import { SessionImpl } from "./SessionImpl.ts"
+import { SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
 
 /** A session in memory, by an id that was verified against it: a hit by that id hashes nothing. */

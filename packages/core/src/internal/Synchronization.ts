@@ -119,7 +119,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.forever(
       Effect.map(connection.take, (notices) => {
         for (const notice of notices) apply(notice)
-      })
+      }),
+      { disableYield: true }
     )
 
   /** Compares everything that is cached with the database. */

@@ -13,6 +13,7 @@ import { TestClock } from "effect/testing"
 import { Session } from "../../src/Session.ts"
 import { SessionStoreUnavailable } from "../../src/SessionError.ts"
 import { GroupId } from "../../src/SessionId.ts"
+import * as InMemory from "../../src/internal/InMemory.ts"
 import type { Operation } from "../../src/internal/memory/MemoryFaults.ts"
 import type { SessionOptions } from "../../src/SessionConfig.ts"
 import { alice, begin, createNoted, makeCluster, Note, pass, settle } from "../support/Coherence.ts"
@@ -123,12 +124,16 @@ describe("the end", () => {
       const session = yield* createNoted(a)
       const other = yield* createNoted(a)
       yield* a.get(other.id)
+      const place = new InMemory.Place(other.id)
+      const inMemory = () => [InMemory.memoryOf(a).find(place)?.key, InMemory.memoryOf(a).peek(place)?.key]
+      assert.deepStrictEqual(inMemory(), [other.key, other.key])
       const write = yield* controls.pauseBefore("write")
       const updating = yield* begin(a.update(Session.set(session, Note, "new")))
       const queued = yield* begin(Effect.result(a.update(Session.set(session, Note, "newer"), { check: "none" })))
       const touch = yield* controls.pauseBefore("touch")
       const closing = yield* begin(close)
       assert.deepInclude(yield* Effect.flip(a.get(other.id)), { reason: "Closed" })
+      assert.deepStrictEqual(inMemory(), [undefined, undefined])
       assert.strictEqual(yield* statements("touch"), 0, "updates first")
       yield* write.resume
       yield* touch.arrived

@@ -19,6 +19,7 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Row } from "./Database.ts"
+import { Mailbox } from "./Mailbox.ts"
 import { inRealTime } from "./RealTime.ts"
 import * as Sockets from "./Sockets.ts"
 import { unavailable } from "./SqlFailure.ts"
@@ -50,16 +51,13 @@ export interface Options {
 /** Completes the sentence "could not ...". */
 export const operation = "listen for changes"
 
-const payloadOverhead = 64
 const closeTimeout = "1 second"
 
 interface Link {
   readonly connection: Scope.Closeable
   readonly listener: Scope.Closeable
-  readonly payloads: Queue.Queue<string, SessionStoreUnavailable>
+  readonly payloads: Mailbox<SessionStoreUnavailable>
   readonly sockets: Sockets.Sockets
-  /** The size of the payloads that wait. */
-  buffered: number
 }
 
 /** Opens listeners. */
@@ -91,7 +89,7 @@ export const make = Effect.fnUntraced(function* <A>(
     return yield* prepare({
       processId: connection.processId,
       query: (sql) => attempt(pinned.queryValues(sql)),
-      take: take(link)
+      take: link.payloads.take
     })
   })
 
@@ -99,18 +97,13 @@ export const make = Effect.fnUntraced(function* <A>(
     Queue.takeAll(source).pipe(
       attempt,
       Effect.flatMap((notifications) => {
-        for (const { payload } of notifications) {
-          link.buffered += payload.length + payloadOverhead
-          Queue.offerUnsafe(link.payloads, payload)
-        }
-        return link.buffered <= options.maxBuffered ? Effect.void : Effect.fail(overflowed())
+        for (const { payload } of notifications) link.payloads.put(payload)
+        return link.payloads.deliver() ? Effect.void : Effect.fail(overflowed())
       }),
-      Effect.forever,
+      // It waits for the socket each time, and need not make way besides.
+      Effect.forever({ disableYield: true }),
       Effect.onExit((exit) => {
-        Queue.failCauseUnsafe(
-          link.payloads,
-          Exit.isFailure(exit) ? withoutInterrupts(exit.cause) : Cause.fail(closed())
-        )
+        link.payloads.fail(Exit.isFailure(exit) ? withoutInterrupts(exit.cause) : Cause.fail(closed()))
         // A listener that nobody drains holds up the notifications of the whole server.
         return Effect.asVoid(FiberSet.run(fibers, Effect.uninterruptible(close(link))))
       })
@@ -120,9 +113,8 @@ export const make = Effect.fnUntraced(function* <A>(
     const link: Link = {
       connection: Scope.makeUnsafe(),
       listener: Scope.makeUnsafe(),
-      payloads: yield* Queue.unbounded<string, SessionStoreUnavailable>(),
-      sockets: Sockets.make(),
-      buffered: 0
+      payloads: new Mailbox<SessionStoreUnavailable>(options.maxBuffered),
+      sockets: Sockets.make()
     }
     return { link, opening: yield* FiberSet.run(fibers, Effect.interruptible(establish(link))) }
   })
@@ -167,12 +159,6 @@ const close = (link: Link, before: Effect.Effect<void> = Effect.void): Effect.Ef
     ],
     { concurrency: 2, discard: true }
   )
-
-const take = (link: Link): Listener["take"] =>
-  Effect.map(Queue.takeAll(link.payloads), (payloads) => {
-    for (const payload of payloads) link.buffered -= payload.length + payloadOverhead
-    return payloads
-  })
 
 const attempt = <A, R>(effect: Effect.Effect<A, SqlError, R>): Effect.Effect<A, SessionStoreUnavailable, R> =>
   Effect.catchCause(effect, (cause) => Effect.failCause(unavailable(operation, cause, false, false)))

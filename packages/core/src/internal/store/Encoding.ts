@@ -10,7 +10,7 @@ import type { Settings } from "../../SessionConfig.ts"
 import { type AttributeInvalid, AttributeTooLarge, SessionTooLarge } from "../../SessionError.ts"
 import type { AttributeWrite, SessionRow, StoredAttribute, WriteRequest } from "../../SessionStorage.ts"
 import type { UpdateOptions } from "../../SessionStore.ts"
-import type { SessionImpl } from "../SessionView.ts"
+import type { SessionImpl } from "../SessionImpl.ts"
 
 /** No lifetime and no idle limit is longer than this: 100 years, in milliseconds; PostgreSQL's and JavaScript's dates hold it. */
 const maxMillis = 100 * 365 * 24 * 60 * 60 * 1_000

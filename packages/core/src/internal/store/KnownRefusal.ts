@@ -6,7 +6,7 @@ import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import { AttributeVersionMismatch, type Fenced, VersionMismatch, type WriteError } from "../../SessionError.ts"
 import type { WriteRequest } from "../../SessionStorage.ts"
-import type { SessionImpl } from "../SessionView.ts"
+import type { SessionImpl } from "../SessionImpl.ts"
 
 /** What an update can fail with; which of them is decided by its options. */
 export type UpdateFailure = WriteError | VersionMismatch | AttributeVersionMismatch | Fenced

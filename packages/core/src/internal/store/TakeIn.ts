@@ -6,7 +6,8 @@ import type { Cache } from "../../SessionCache.ts"
 import type { SecretHash } from "../../SessionId.ts"
 import type { EvictedSession, SessionRow } from "../../SessionStorage.ts"
 import type { Fill } from "../FillRegistry.ts"
-import { type AnswerTime, SessionImpl, type SessionView } from "../SessionView.ts"
+import { SessionImpl } from "../SessionImpl.ts"
+import type { AnswerTime, SessionView } from "../SessionView.ts"
 import type { Operations } from "./Operations.ts"
 
 /** An id whose secret has been hashed already. */

@@ -12,7 +12,7 @@ import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { SessionStoreUnavailable } from "../../SessionError.ts"
 import { SessionId } from "../../SessionId.ts"
-import { summaryOf } from "../SessionView.ts"
+import { summaryOf } from "../SessionImpl.ts"
 import type { Reads } from "./Reads.ts"
 
 /** How many may watch sessions at once on a node. */
