@@ -23,6 +23,7 @@ import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Parameter, Row, Statements } from "./Database.ts"
+import { Alarms } from "./Alarms.ts"
 import { Lines } from "./Lines.ts"
 import { inRealTime } from "./RealTime.ts"
 import { isLost, unavailable } from "./SqlFailure.ts"
@@ -50,6 +51,8 @@ export interface Limits {
 }
 
 interface Job {
+  /** Its time is up. */
+  readonly expire: (limit: number) => void
   /** `undefined` before its turn. */
   readonly fiber: () => Fiber.Fiber<Rows, SqlError> | undefined
   readonly isSent: () => boolean
@@ -62,9 +65,6 @@ const waitPart = 0.75
 
 const closePatience = "1 second"
 
-/** setTimeout fires at once where it is given more. */
-const maxTimer = 2 ** 31 - 1
-
 /** The two operations on a transport, until the scope closes. */
 export const make = Effect.fnUntraced(function* (
   transport: Transport,
@@ -75,6 +75,13 @@ export const make = Effect.fnUntraced(function* (
   const jobs = new Set<Job>()
   const lines = new Lines(limits.maxPerOperation)
   const waitLimit = limits.statementTimeout * waitPart
+  const toBeSent = new Alarms<Job>(waitLimit, (job) => {
+    if (job.isSent()) toBeAnswered.set(job)
+    else job.expire(waitLimit)
+  })
+  const toBeAnswered = new Alarms<Job>(limits.statementTimeout - waitLimit, (job) =>
+    job.expire(limits.statementTimeout)
+  )
   let closing = false
 
   yield* Effect.addFinalizer(() =>
@@ -91,6 +98,8 @@ export const make = Effect.fnUntraced(function* (
       Effect.andThen(
         Effect.sync(() => {
           for (const job of jobs) job.abandon()
+          toBeSent.close()
+          toBeAnswered.close()
         })
       ),
       inRealTime
@@ -122,24 +131,20 @@ export const make = Effect.fnUntraced(function* (
       /** Gives it up: takes it out of its line, or interrupts it. */
       const giveUp = () => {
         if (fiber !== undefined) return fiber.interruptUnsafe()
-        clearTimeout(timer)
-        jobs.delete(job)
+        done()
         place.leave()
       }
-      const expire = (limit: number) => {
-        if (fiber?.pollUnsafe() !== undefined) return
-        if (sent && limit < limits.statementTimeout) {
-          timer = setTimer(limits.statementTimeout, limits.statementTimeout - limit)
-          return
-        }
-        settle(timedOut(operation, sent, sent && kind === "write", limit))
-        giveUp()
+      const done = () => {
+        toBeSent.clear(job)
+        toBeAnswered.clear(job)
+        jobs.delete(job)
       }
-      // After a pause of this process its timers run before its sockets are read: look there first.
-      const setTimer = (limit: number, left: number) =>
-        setTimeout(() => setImmediate(expire, limit), Math.min(left, maxTimer))
 
       const job: Job = {
+        expire: (limit) => {
+          settle(timedOut(operation, sent, sent && kind === "write", limit))
+          giveUp()
+        },
         fiber: () => fiber,
         isSent: () => sent,
         abandon: () => {
@@ -148,13 +153,12 @@ export const make = Effect.fnUntraced(function* (
         }
       }
       jobs.add(job)
-      let timer = setTimer(waitLimit, waitLimit)
+      toBeSent.set(job)
       const place = lines.enter(operation, () => {
         const started = runFork(kind === "read" ? Effect.catchIf(statement, isLost, () => statement) : statement)
         fiber = started
         started.addObserver((exit) => {
-          clearTimeout(timer)
-          jobs.delete(job)
+          done()
           // Not on top of what is going on in the pool just now.
           queueMicrotask(() => place.leave())
           settle(
