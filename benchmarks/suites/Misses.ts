@@ -15,6 +15,8 @@ const { sessionCount } = Workload
 const alone = 400
 const together = 6_400
 const callers = 64
+/** Computing before a bare SELECT: where it takes more than this longer, waking up is what costs. */
+const busyMicros = 100
 
 const measureWorkload = Effect.fnUntraced(function* (url: Node.Url, workload: Workload.Workload, rounds: number) {
   const sessions = yield* Node.node({ url, cacheCapacity: sessionCount / 10 })
@@ -30,8 +32,10 @@ const measureWorkload = Effect.fnUntraced(function* (url: Node.Url, workload: Wo
       return Effect.map(sessions.get(ids[which] as Session["id"]), ({ key }) => key === keys[which])
     })
   let nextBare = 0
-  const select = () =>
+  const select = (busyMillis = 0) =>
     Effect.suspend(() => {
+      const until = performance.now() + busyMillis
+      while (performance.now() < until);
       const which = nextBare++ % sessionCount
       return Effect.map(
         sql<{ key: string; version: string }>`select * from sessions where key = ${keys[which]}`,
@@ -44,12 +48,17 @@ const measureWorkload = Effect.fnUntraced(function* (url: Node.Url, workload: Wo
   const rows = yield* measure(
     [
       { name: "get, a miss", operations: alone, run: Workload.shared(alone, 1, miss) },
-      { name: "floor: SELECT by primary key", operations: alone, run: Workload.shared(alone, 1, select) },
+      { name: "floor: SELECT by primary key", operations: alone, run: Workload.shared(alone, 1, () => select()) },
       { name: `get, a miss, ${callers} at once`, operations: together, run: Workload.shared(together, callers, miss) },
       {
         name: `a SELECT each, ${callers} at once`,
         operations: together,
-        run: Workload.shared(together, callers, select)
+        run: Workload.shared(together, callers, () => select())
+      },
+      {
+        name: `SELECT, and ${busyMicros} µs of computing before each`,
+        operations: alone,
+        run: Workload.shared(alone, 1, () => select(busyMicros / 1_000))
       }
     ],
     rounds
@@ -58,13 +67,14 @@ const measureWorkload = Effect.fnUntraced(function* (url: Node.Url, workload: Wo
   if (after.hits !== before.hits) {
     return yield* new NotMeasured({ message: `${after.hits - before.hits} reads were answered from memory` })
   }
-  const [one, oneBare, many, manyBare] = rows
+  const [one, oneBare, many, manyBare, busy] = rows
   const id = (name: string) => name.replace(".", `.${workload.infix}`)
   return {
     table: { title: `Reads from the database, ${sessionCount} sessions, ${workload.title}`, rows },
     figures: {
       [id("read.miss.vsSelect")]: timeRatio(one, oneBare),
-      [id("read.miss64.vsSelect64")]: rateRatio(many, manyBare)
+      [id("read.miss64.vsSelect64")]: rateRatio(many, manyBare),
+      [id("read.miss.busySelect.vsSelect")]: timeRatio(busy, oneBare)
     }
   }
 }, Effect.scoped)

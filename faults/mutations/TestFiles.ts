@@ -34,6 +34,7 @@ export const inCore = {
 } as const
 
 export const inPg = {
+  alarms: pg("Alarms"),
   boundedStaleness: pg("guarantees/G1-BoundedStaleness"),
   lostUpdates: pg("guarantees/G3-NoLostUpdate"),
   limits: pg("guarantees/G7-LimitsHoldUnderConcurrency"),
@@ -43,6 +44,7 @@ export const inPg = {
   keyOrder: pg("KeyOrder"),
   locks: pg("PgSessionLocks"),
   locksHammer: pg("PgSessionLocksHammer"),
+  mailbox: pg("Mailbox"),
   notifier: pg("PgSessionNotifier"),
   payload: pg("NotificationPayload"),
   statementRunner: pg("StatementRunner"),

@@ -4,7 +4,9 @@ import { inPg } from "../TestFiles.ts"
 
 const runner = "packages/pg/src/internal/StatementRunner.ts"
 const payload = "packages/pg/src/internal/NotificationPayload.ts"
-const { database, notifier, payload: payloads, statementRunner } = inPg
+const mailbox = "packages/pg/src/internal/Mailbox.ts"
+const alarms = "packages/pg/src/internal/Alarms.ts"
+const { alarms: alarmsTest, database, mailbox: mailboxes, notifier, payload: payloads, statementRunner } = inPg
 
 export const mutations: ReadonlyArray<Mutation> = [
   {
@@ -47,7 +49,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "statement-withdrawn",
     guarantee: "G5",
     step: "what was not sent in time is not applied later",
-    edits: [edit(runner, `kind === "write", limit))\n        giveUp()`, `kind === "write", limit))`)],
+    edits: [edit(runner, `kind === "write", limit))\n          giveUp()`, `kind === "write", limit))`)],
     tests: [database],
     only: "a pool without a free|more statements than"
   },
@@ -109,11 +111,45 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "packages/pg/src/internal/Listener.ts",
-        "return link.buffered <= options.maxBuffered ? Effect.void",
-        "return link.buffered >= 0 ? Effect.void"
+        "return link.payloads.deliver() ? Effect.void",
+        "return link.payloads.deliver() || true ? Effect.void"
       )
     ],
     tests: [notifier]
+  },
+  {
+    name: "mailbox-bound",
+    guarantee: "G10",
+    step: "what a notice takes besides its text is counted, too",
+    edits: [edit(mailbox, "payload.length + overhead", "payload.length")],
+    tests: [mailboxes]
+  },
+  {
+    name: "mailbox-left",
+    guarantee: "G1",
+    step: "what arrived before a connection broke is applied",
+    edits: [
+      edit(
+        mailbox,
+        "() => (this.payloads.length > 0 ? this.takeAll() : this.end) ?? this.wait",
+        "() => this.end ?? (this.payloads.length > 0 ? this.takeAll() : this.wait)"
+      )
+    ],
+    tests: [mailboxes]
+  },
+  {
+    name: "alarm-order",
+    guarantee: "G12",
+    step: "an answer that has arrived is read before its statement is given up, however long this process was stopped",
+    edits: [edit(alarms, "setImmediate(() => this.look())", "this.look()")],
+    tests: [alarmsTest]
+  },
+  {
+    name: "alarm-rearmed",
+    guarantee: "G12",
+    step: "the timer of the first statement is set again for the next one",
+    edits: [edit(alarms, "        this.arm(due - now)\n")],
+    tests: [alarmsTest]
   },
   {
     name: "listener-standby",
