@@ -161,7 +161,9 @@ export class Cache {
    */
   refresh(entry: Entry, deadlines: Deadlines, time: AnswerTime, loadedAt = time.sentAt): Entry {
     if (!entry.cached) return entry
-    const renewed = this.prepared(new Entry(entry.until(deadlines), this.clock, time, entry, loadedAt), entry)
+    const { expiresAt, idleTimeout, lastAccessedAt } = deadlines
+    const row = entry.with({ expiresAt, idleTimeout, lastAccessedAt })
+    const renewed = this.prepared(new Entry(row, this.clock, time, entry, loadedAt), entry)
     this.entries.put(renewed)
     if (entry.current !== undefined) this.entries.putHandle(renewed.accept(entry.current.token, "current"))
     if (entry.former !== undefined) this.entries.putHandle(renewed.accept(entry.former.token, "former"))

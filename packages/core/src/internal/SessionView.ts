@@ -21,6 +21,8 @@ export interface AnswerTime {
 /** When a session ends, on the database's clock. */
 export type Deadlines = Pick<SessionRow, "expiresAt" | "idleTimeout" | "lastAccessedAt">
 
+type Changes = Partial<Deadlines & Pick<SessionRow, "version" | "attributes">>
+
 /** One version of a session, as this node sees it: its row, whose attributes take little memory and are decoded once. */
 export class SessionView implements SessionRow {
   readonly key: SessionKey
@@ -69,9 +71,24 @@ export class SessionView implements SessionRow {
     this.offset = time.sentAt - time.now
   }
 
-  /** The row with other deadlines. */
-  until({ expiresAt, idleTimeout, lastAccessedAt }: Deadlines): SessionRow {
-    return Object.assign({}, this, { expiresAt, idleTimeout, lastAccessedAt })
+  /** The row with some of it changed. */
+  with(changes: Changes): SessionRow {
+    return {
+      key: this.key,
+      secretHash: this.secretHash,
+      formerHash: this.formerHash,
+      formerUntil: this.formerUntil,
+      userId: this.userId,
+      groupId: this.groupId,
+      version: this.version,
+      createdAt: this.createdAt,
+      authenticatedAt: this.authenticatedAt,
+      lastAccessedAt: this.lastAccessedAt,
+      expiresAt: this.expiresAt,
+      idleTimeout: this.idleTimeout,
+      attributes: this.attributes,
+      ...changes
+    }
   }
 
   /** A point on the database's clock, on this node's; never later than it really is, because the answer took time. */

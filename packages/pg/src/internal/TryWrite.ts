@@ -73,7 +73,7 @@ export const make = (database: Statements): Storage["tryWrite"] => {
         const patch = WriteCurrent.patchOf(lone)
         return patch === undefined ? send(general(requests), (rows) => Write.decodeTry(rows, 1)) : sendOne(lone, patch)
       }
-      const outcomes: Outcomes = Array.from({ length: requests.length })
+      const outcomes: Outcomes = requests.map(() => undefined)
       const patched: Array<readonly [index: number, request: WriteRequest]> = []
       const patches: Array<WriteCurrent.Patch> = []
       const others: Array<readonly [index: number, request: WriteRequest]> = []

@@ -11,6 +11,7 @@ import { type AttributeInvalid, AttributeTooLarge, SessionTooLarge } from "../..
 import type { AttributeWrite, SessionRow, StoredAttribute, WriteRequest } from "../../SessionStorage.ts"
 import type { UpdateOptions } from "../../SessionStore.ts"
 import type { SessionImpl } from "../SessionImpl.ts"
+import type { SessionView } from "../SessionView.ts"
 
 /** No lifetime and no idle limit is longer than this: 100 years, in milliseconds; PostgreSQL's and JavaScript's dates hold it. */
 const maxMillis = 100 * 365 * 24 * 60 * 60 * 1_000
@@ -110,11 +111,11 @@ export const encodeChanges = (
  * The row after an accepted write that was made on its current version: what the database would have sent back.
  * `now` is the time that it counted attribute lifetimes from.
  */
-export const applyAccepted = (row: SessionRow, request: WriteRequest, version: bigint, now: number): SessionRow => {
-  const attributes = new Map<string, StoredAttribute>(row.attributes)
+export const applyAccepted = (view: SessionView, request: WriteRequest, version: bigint, now: number): SessionRow => {
+  const attributes = new Map<string, StoredAttribute>(view.attributes)
   for (const name of request.remove) attributes.delete(name)
   for (const { name, timeToLive, value } of request.set) {
     attributes.set(name, { value, version, expiresAt: timeToLive === undefined ? undefined : now + timeToLive })
   }
-  return { ...row, version, attributes, lastAccessedAt: Math.max(row.lastAccessedAt, now) }
+  return view.with({ version, attributes, lastAccessedAt: Math.max(view.lastAccessedAt, now) })
 }

@@ -146,7 +146,7 @@ export const decode = (
   rows: ReadonlyArray<Row>,
   requests: ReadonlyArray<WriteRequest>
 ): { readonly now: number; readonly outcomes: ReadonlyArray<WriteOutcome | undefined> } => {
-  const outcomes = Array.from<WriteOutcome | undefined>({ length: requests.length })
+  const outcomes = requests.map((): WriteOutcome | undefined => undefined)
   const [row] = rows
   // The statement for one answers nothing where it has changed nothing.
   if (row === undefined) return { now: -Infinity, outcomes }
