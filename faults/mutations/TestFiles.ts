@@ -66,5 +66,6 @@ export const inHttp = {
   hostileClients: http("HostileClients"),
   hostileCookies: http("HostileCookies"),
   middleware: http("Middleware"),
-  owasp: http("Owasp")
+  owasp: http("Owasp"),
+  requestSession: http("RequestSession")
 } as const

@@ -1,6 +1,6 @@
 /** Loading and proving. */
 import { edit, type Mutation } from "../Mutation.ts"
-import { inCore } from "../TestFiles.ts"
+import { inCore, inHttp } from "../TestFiles.ts"
 
 const loader = "packages/core/src/internal/SessionLoader.ts"
 const reads = "packages/core/src/internal/store/Reads.ts"
@@ -182,7 +182,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "place-owner",
     guarantee: "G4",
     step: "nor to one of another cache",
-    edits: [edit(entries, " && place.owner === this")],
+    edits: [edit(entries, " && place.owner === this.mark")],
     tests: [cacheEntries]
   },
   {
@@ -197,6 +197,39 @@ export const mutations: ReadonlyArray<Mutation> = [
       )
     ],
     tests: [cacheEntries]
+  },
+  {
+    name: "place-id",
+    guarantee: "G4",
+    step: "nor to the session of another id than the one that is asked for",
+    edits: [
+      edit(
+        "packages/http/src/internal/RequestSession.ts",
+        "presented.place?.id === id ? presented.place : new InMemory.Place(id)",
+        "presented.place ?? new InMemory.Place(id)"
+      )
+    ],
+    tests: [inHttp.requestSession]
+  },
+  {
+    name: "place-ids-hidden",
+    guarantee: "G9",
+    step: "nor whoever walks over it to the ids of others",
+    edits: [
+      edit(
+        entries,
+        "private readonly mark = {}",
+        "private get mark(): object { return Object.fromEntries(this.#byToken) }"
+      )
+    ],
+    tests: [cacheEntries]
+  },
+  {
+    name: "cache-ends",
+    guarantee: "G10",
+    step: "nothing of a cache stays in memory when its store has been closed",
+    edits: [edit("packages/core/src/internal/store/Store.ts", "  yield* Effect.addFinalizer(() => clearLocalCache)\n")],
+    tests: [orderlyEnd]
   },
   {
     name: "place-closed",
@@ -222,7 +255,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "entry-ids",
     guarantee: "G4",
     step: "an entry that is dropped is found by none of its ids",
-    edits: [edit(entries, "if (entry.current !== undefined) this.byToken.delete(entry.current.token)")],
+    edits: [edit(entries, "if (entry.current !== undefined) this.#byToken.delete(entry.current.token)")],
     tests: [cacheEntries]
   },
   {

@@ -192,7 +192,7 @@ export const decode = <A, Missing>(attribute: SessionAttribute<A, Missing>, text
   }).pipe(Result.flatMap(Result.mapError((error) => invalid(describe(error.issue)))))
   return Result.isSuccess(decoded)
     ? { exit: Exit.succeed(decoded.success), shareable: deepFreeze(decoded.success) }
-    : { exit: Exit.fail(decoded.failure), shareable: false }
+    : { exit: Exit.fail(decoded.failure), shareable: true }
 }
 
 // A plain string is cut out of its JSON text instead of being copied, so that both take memory once.

@@ -81,7 +81,10 @@ describe("AttributeTable", () => {
   it("what one definition has decoded no other one is given", () => {
     const slot = table(new Map([["a", stored("[1]")]])).get("a")
     assert(slot !== undefined)
-    assert.isTrue(Exit.isFailure(slot.read(Text)))
+    const failed = slot.read(Text)
+    assert.isTrue(Exit.isFailure(failed))
+    assert.strictEqual(slot.read(Text), slot.read(Text), "a failure is remembered, too")
+    assert.deepStrictEqual(slot.read(Text), failed)
     assert.deepStrictEqual(slot.read(Items), Exit.succeed([1]))
     assert.isUndefined(slot.memo(Text))
     assert.isTrue(Exit.isFailure(slot.read(Text)))

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { CacheEntries, Entry } from "../src/internal/CacheEntries.ts"
@@ -160,6 +161,20 @@ describe("CacheEntries", () => {
       others.put(entry)
       others.putHandle(entry.accept(Redacted.value(id), "current"))
       assert.strictEqual(others.handleAt(place), entry.current)
+    })
+
+    it("leads whoever walks over it, or over its session, to nobody's id", () => {
+      const { entries, place, token } = there()
+      const others = Array.from({ length: 5 }, () => put(entries).token)
+      const seen = inspect([place, entries.handleAt(place), entries], {
+        customInspect: false,
+        depth: Infinity,
+        showHidden: true,
+        maxArrayLength: null,
+        maxStringLength: null
+      })
+      assert.include(seen, token.slice(0, 22), "the key")
+      for (const each of [token, ...others]) assert.notInclude(seen, each.slice(22))
     })
 
     it("is the latest one of a session that has two", () => {

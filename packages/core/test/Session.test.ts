@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
@@ -242,6 +243,31 @@ describe("Session, changing", () => {
       }
       assert.include(String(session), "version 1, attributes: cart, theme")
       assert.isTrue(Equal.equals(session, session))
+    }))
+})
+
+describe("Session, comparing", () => {
+  test("equal are those of one id and version with the same recorded changes; a summary equals summaries", (sessions) =>
+    Effect.gen(function* () {
+      const session = yield* sessions.create(alice, { attributes: [SessionAttribute.value(Theme, "dark")] })
+      const other = yield* sessions.create(alice)
+      const again = yield* sessions.get(session.id, { refresh: true })
+      assert.isTrue(Equal.equals(session, again))
+      assert.strictEqual(Hash.hash(session), Hash.hash(again))
+      assert.isFalse(Equal.equals(session, other))
+      const changed = Session.set(session, Theme, "light")
+      assert.isFalse(Equal.equals(session, changed))
+      assert.isTrue(Equal.equals(changed, changed))
+      assert.isFalse(Equal.equals(session, yield* sessions.update(changed)))
+      const [summaries, more] = [yield* sessions.listForUser(alice), yield* sessions.listForUser(alice)]
+      assert.lengthOf(summaries, 2)
+      assert.isTrue(Equal.equals(summaries[0], more[0]))
+      assert.isFalse(Equal.equals(summaries[0], summaries[1]))
+      const current = yield* sessions.get(session.id)
+      for (const summary of summaries) {
+        assert.isFalse(Equal.equals(current, summary))
+        assert.isFalse(Equal.equals(summary, current))
+      }
     }))
 })
 

@@ -128,6 +128,15 @@ export const toExpressStore = <S extends object>(
     return sessions
   })
 
+  /** What goes wrong at once is tried again in the other way, which calls errors back. */
+  const attempt = <A>(ask: (near: ExpressSaves.Near) => A): A | undefined => {
+    try {
+      return near && ask(near)
+    } catch {
+      return undefined
+    }
+  }
+
   const answer = <A>(
     work: (sessions: Sessions) => Effect.Effect<A, unknown>,
     callback: Callback<A> | undefined
@@ -145,7 +154,7 @@ export const toExpressStore = <S extends object>(
 
   const methods: Methods = {
     get: (sid, callback) => {
-      const data = near && saves.getNow(near, sid)
+      const data = attempt((near) => saves.getNow(near, sid))
       if (data === undefined) answer((sessions) => saves.get(sessions, sid), callback)
       else queueMicrotask(() => callback(null, data))
     },
@@ -164,7 +173,7 @@ export const toExpressStore = <S extends object>(
     },
     touch: (sid, data, callback) => {
       // What is called back at once lets express-session send the response in one piece.
-      if (near !== undefined && saves.touchNow(near, sid, data)) callback?.(null)
+      if (attempt((near) => saves.touchNow(near, sid, data)) === true) callback?.(null)
       else answer((sessions) => saves.inTurn(data)(saves.touch(sessions, sid, data)), callback as Callback<void>)
     },
     clear: (callback) => answer((sessions) => Effect.asVoid(sessions.deleteAll), callback as Callback<void>),

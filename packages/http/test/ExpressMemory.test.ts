@@ -110,6 +110,21 @@ describe("what memory answers at once", () => {
   )
 
   test(
+    "what goes wrong is called back, and thrown at nobody",
+    Effect.gen(function* () {
+      const store = storeOn(yield* memory)
+      yield* save(store, alice, 1)
+      yield* Effect.flip(called((callback) => store.get(undefined as never, callback)))
+      yield* Effect.flip(called<void>((callback) => store.touch?.(alice, undefined as never, callback)))
+      // Whose end no date can say.
+      const data = yield* loaded(store, alice)
+      data.cookie.expires = new Date(8.64e15)
+      yield* called<void>((callback) => store.set(alice, data, callback))
+      for (const _ of [1, 2, 3]) assert.instanceOf(yield* Effect.flip(load(store, alice)), RangeError)
+    })
+  )
+
+  test(
     "a touch is activity, and a get is none",
     Effect.gen(function* () {
       const { pass, runtime } = yield* clocked

@@ -12,6 +12,14 @@ import type { SessionRow, StoredAttribute } from "../SessionRow.ts"
 const smallVersions = Array.from({ length: 256 }, (_, version) => BigInt(version))
 export const sharedVersion = (version: bigint): bigint => smallVersions[Number(version)] ?? version
 
+interface NoValue {
+  readonly by: unknown
+  readonly exit: Exit.Exit<never, AttributeInvalid>
+}
+
+/** What could not be decoded, beside the slots: there is hardly any. */
+const undecodable = new WeakMap<AttributeSlot, NoValue>()
+
 /** A stored attribute, and its value once somebody has decoded it. */
 export class AttributeSlot implements StoredAttribute {
   readonly value: string
@@ -35,8 +43,12 @@ export class AttributeSlot implements StoredAttribute {
   read<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> {
     const known = this.memo(attribute)
     if (known !== undefined) return known
+    const failed = undecodable.get(this)
+    if (failed?.by === attribute) return failed.exit
     const { exit, shareable } = decode(attribute, this.value)
-    if (shareable && Exit.isSuccess(exit)) {
+    if (Exit.isFailure(exit)) {
+      undecodable.set(this, { by: attribute, exit: Exit.failCause(exit.cause) })
+    } else if (shareable) {
       this.decodedBy = attribute as never
       this.decoded = exit.value
     }

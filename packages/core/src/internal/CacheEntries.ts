@@ -41,7 +41,7 @@ export class Handle extends SessionImpl {
   }
 
   /** Lets the holder of an id come here without a lookup; one at a time. */
-  settle(place: Place, owner: CacheEntries): void {
+  settle(place: Place, owner: object): void {
     place.handle?.vacate()
     this.vacate()
     place.handle = this
@@ -96,7 +96,10 @@ const maxRemoved = 1_000
 
 export class CacheEntries {
   private readonly capacity: number
-  private readonly byToken = new Map<string, Handle>()
+  /** What places know this cache by. */
+  private readonly mark = {}
+  // Private to the engine, so that nothing which walks over an object's properties finds the ids.
+  readonly #byToken = new Map<string, Handle>()
   /** In the order in which they came. */
   private readonly byKey = new Map<SessionKey, Entry>()
   private readonly byUser = new Map<string, Entry | Set<Entry>>()
@@ -112,15 +115,15 @@ export class CacheEntries {
   }
 
   handle(token: string): Handle | undefined {
-    return this.byToken.get(token)
+    return this.#byToken.get(token)
   }
 
   /** The same for the id of a place, which remembers it until the session goes. */
   handleAt(place: Place): Handle | undefined {
     const known = place.handle
-    if (known !== undefined && known.entry.cached && place.owner === this) return known
+    if (known !== undefined && known.entry.cached && place.owner === this.mark) return known
     const handle = this.handle(Redacted.value(place.id))
-    handle?.settle(place, this)
+    handle?.settle(place, this.mark)
     return handle
   }
 
@@ -145,7 +148,7 @@ export class CacheEntries {
 
   /** Makes a verified id of a cached entry findable. */
   putHandle(handle: Handle): void {
-    if (handle.entry.cached) this.byToken.set(handle.token, handle)
+    if (handle.entry.cached) this.#byToken.set(handle.token, handle)
   }
 
   remove(entry: Entry): void {
@@ -170,7 +173,7 @@ export class CacheEntries {
 
   clear(): void {
     for (const entry of this.byKey.values()) entry.leave()
-    this.byToken.clear()
+    this.#byToken.clear()
     this.byKey.clear()
     this.byUser.clear()
     this.byGroup.clear()
@@ -206,8 +209,8 @@ export class CacheEntries {
   /** Takes an entry out of everything but its place. */
   private unlink(entry: Entry): void {
     entry.leave()
-    if (entry.current !== undefined) this.byToken.delete(entry.current.token)
-    if (entry.former !== undefined) this.byToken.delete(entry.former.token)
+    if (entry.current !== undefined) this.#byToken.delete(entry.current.token)
+    if (entry.former !== undefined) this.#byToken.delete(entry.former.token)
     unindex(this.byUser, entry.userId, entry)
     unindex(this.byGroup, entry.groupId, entry)
   }

@@ -6,7 +6,7 @@
 import type { Session } from "../Session.ts"
 import type { SessionId } from "../SessionId.ts"
 import type { Sessions } from "../SessionStore.ts"
-import type { CacheEntries, Handle } from "./CacheEntries.ts"
+import type { Handle } from "./CacheEntries.ts"
 
 /**
  * An id that is presented again and again, and where its session was last found: as long as the session stays in memory, finding it
@@ -14,9 +14,10 @@ import type { CacheEntries, Handle } from "./CacheEntries.ts"
  */
 export class Place {
   readonly id: SessionId
-  /** Set and taken away by the cache that `owner` is; never the session of another id. */
+  /** Set and taken away by a cache; never the session of another id. */
   handle: Handle | undefined = undefined
-  owner: CacheEntries | undefined = undefined
+  /** The mark of that cache, by which nobody gets from here to what else is in it. */
+  owner: object | undefined = undefined
 
   constructor(id: SessionId) {
     this.id = id

@@ -5,7 +5,9 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Pipeable from "effect/Pipeable"
@@ -86,6 +88,16 @@ export class SummaryImpl extends Pipeable.Class implements SessionSummary {
   memo<A, Missing>(attribute: SessionAttribute<A, Missing>): Exit.Exit<A, AttributeInvalid> | undefined {
     return this.view.memo(attribute)
   }
+  /** Nothing is compared that only moves with time, nor what is reachable from here: a session in memory leads to much. */
+  [Equal.symbol](that: Equal.Equal): boolean {
+    return that instanceof SummaryImpl && this.isLike(that)
+  }
+  [Hash.symbol](): number {
+    return Hash.combine(Hash.string(this.key), Hash.hash(this.version))
+  }
+  protected isLike(that: SummaryImpl): boolean {
+    return !(that instanceof SessionImpl) && this.key === that.key && this.version === that.version
+  }
   override toString(): string {
     return `Session(${keyPrefix(this.key)}, version ${this.version}, attributes: ${
       this.attributeNames.join(", ") || "none"
@@ -140,6 +152,11 @@ export class SessionImpl extends SummaryImpl implements Session {
   /** What proves the session to a database; hashed once. */
   get proof(): SecretHash {
     return (this.hashed ??= hashOfToken(this.#token))
+  }
+
+  protected override isLike(that: SummaryImpl): boolean {
+    if (!(that instanceof SessionImpl) || this.#token !== that.#token || this.version !== that.version) return false
+    return this.changes === that.changes && this.settings === that.settings
   }
 
   get hasChanges(): boolean {

@@ -142,8 +142,10 @@ describe("the end", () => {
       assert.strictEqual(yield* controls.connections("a"), 1, "still connected")
       assert.isUndefined(closing.pollUnsafe())
       yield* touch.resume
+      assert.isDefined(place.handle)
       yield* Fiber.join(closing)
       assert.strictEqual(yield* controls.connections("a"), 0)
+      assert.isUndefined(place.handle, "what remembers an id keeps nothing of a cache in memory that is no more")
     })
   )
 

@@ -32,7 +32,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import type { ExpressSessionData, ExpressStoreOptions } from "../ExpressStore.ts"
 import * as ExpressChanges from "./ExpressChanges.ts"
@@ -231,16 +230,14 @@ export const make = (options: ExpressStoreOptions) => {
         const written = yield* changes.write(sessions, own, to)
         if (Option.isSome(written)) yield* remember({ data, sid }, to.texts, written.value)
       }),
-    /** The same where nothing has changed, nothing else is under way for the request, and memory has the session; `false`: ask `touch`. */
+    /** The same where nothing has changed, nothing else is under way for the request, and memory has the session; `false`: ask `touch`. Throws what the cookie's `toJSON` throws. */
     touchNow: ({ memory }: Near, sid: string, data: ExpressSessionData): boolean => {
       const request = ExpressData.requestOf(data)
       if (request !== undefined && turns.has(request)) return false
       const own = known.get(data) ?? (request && known.get(request))
       if (own?.sid !== sid) return false
-      const texts = Result.try({ try: () => ExpressData.withCookie(own.texts, data), catch: (error) => error })
-      return (
-        Result.isSuccess(texts) && texts.success === own.texts && memory.find(ExpressData.placeOf(sid)) !== undefined
-      )
+      const isUnchanged = ExpressData.withCookie(own.texts, data) === own.texts
+      return isUnchanged && memory.find(ExpressData.placeOf(sid)) !== undefined
     },
     /** From now on nothing inserts the id on this node. */
     bury: (sid: string): void => buried.put(keyOf(sid), true),

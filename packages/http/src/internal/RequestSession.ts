@@ -134,7 +134,9 @@ export class RequestSession {
     }
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
-    const { minVersion, place = new InMemory.Place(presented.id) } = presented
+    const { id, minVersion } = presented
+    // Who wraps the cookie's service may answer another id than the one that was remembered.
+    const place = presented.place?.id === id ? presented.place : new InMemory.Place(id)
     const remembered = minVersion === undefined ? this.environment.memory.find(place) : undefined
     if (remembered !== undefined) {
       if (presented.renew !== undefined) this.renew()

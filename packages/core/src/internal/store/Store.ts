@@ -34,6 +34,9 @@ export const make = Effect.fnUntraced(function* (
   settings: Settings,
   board: Board
 ): Effect.fn.Return<Sessions, never, Scope.Scope> {
+  const clearLocalCache = Effect.sync(() => cache.forgetAll({ _tag: "All" }))
+  // The last thing of all: whoever remembers one of its ids must not keep a cache in memory that is no more.
+  yield* Effect.addFinalizer(() => clearLocalCache)
   const operations = yield* Operations.make
   const synchronization = yield* Synchronization.make(cache, storage, notifier, settings, board)
   const loader = yield* SessionLoader.make(cache, storage, settings)
@@ -87,8 +90,6 @@ export const make = Effect.fnUntraced(function* (
       watched: cache.watchers.size
     }
   })
-
-  const clearLocalCache = Effect.sync(() => cache.forgetAll({ _tag: "All" }))
 
   return {
     ...lifecycle,
