@@ -235,7 +235,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "place-closed",
     guarantee: "G11",
     step: "a store that has been closed answers nothing from memory to whoever reads without an effect",
-    edits: [edit(reads, "!operations.isOpen() || cache.touches.isFull", "cache.touches.isFull")],
+    edits: [edit(reads, "(operations.isOpen() ? hit(place) : undefined)", "hit(place)")],
     tests: [orderlyEnd]
   },
   {
@@ -243,11 +243,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     guarantee: "G11",
     step: "nor to whoever only looks",
     edits: [
-      edit(
-        reads,
-        "(operations.isOpen() ? cache.hitAt(place, clock.now()) : undefined)",
-        "cache.hitAt(place, clock.now())"
-      )
+      edit(reads, "(operations.isOpen() ? cache.hit(place, clock.now()) : undefined)", "cache.hit(place, clock.now())")
     ],
     tests: [orderlyEnd]
   },

@@ -48,7 +48,7 @@ export interface SessionSummary {
 
 /**
  * A session as its holder sees it. Printing one shows its key's prefix, version and attribute names, nothing else. `Equal` are two
- * with the same id and version, without changes that were recorded on only one; activity does not count.
+ * with the same id and version that share their recorded changes, or have none; activity does not count.
  */
 export interface Session extends SessionSummary, Pipeable {
   /** The credential to present for it; redacted wherever it is printed. */

@@ -74,16 +74,8 @@ export class Cache {
   }
 
   /** A verified id that may be answered from memory, whatever that does to its idle time. */
-  hit(token: string, now: number): Handle | undefined {
-    return this.serve(this.entries.handle(token), now)
-  }
-
-  /** The same for the id of a place. */
-  hitAt(place: Place, now: number): Handle | undefined {
-    return this.serve(this.entries.handleAt(place), now)
-  }
-
-  private serve(handle: Handle | undefined, now: number): Handle | undefined {
+  hit(presented: string | Place, now: number): Handle | undefined {
+    const handle = typeof presented === "string" ? this.entries.handle(presented) : this.entries.handleAt(presented)
     if (handle === undefined || now >= handle.serveUntil || !this.isSynced(now)) return undefined
     this.counters.hits++
     handle.entry.used = true

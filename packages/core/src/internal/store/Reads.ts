@@ -132,24 +132,12 @@ export const make = Effect.fnUntraced(function* (
     )
 
   /** The path that matters: a map lookup, and no allocation. */
-  const hit = (token: string): Handle | undefined => {
+  const hit = (presented: string | InMemory.Place): Handle | undefined => {
     const now = clock.now()
     if (cache.touches.isFull) return undefined
-    const handle = cache.hit(token, now)
+    const handle = cache.hit(presented, now)
     if (handle !== undefined) cache.touch(handle.entry, now)
     return handle
-  }
-
-  /** The same without the lookup, where there was one before. */
-  const memory: InMemory.Memory = {
-    find: (place) => {
-      const now = clock.now()
-      if (!operations.isOpen() || cache.touches.isFull) return undefined
-      const handle = cache.hitAt(place, now)
-      if (handle !== undefined) cache.touch(handle.entry, now)
-      return handle
-    },
-    peek: (place) => (operations.isOpen() ? cache.hitAt(place, clock.now()) : undefined)
   }
 
   const performGet = (token: string, options: FindOptions | undefined): Effect.Effect<Session, ReadError> => {
@@ -179,7 +167,10 @@ export const make = Effect.fnUntraced(function* (
     get: (id, options) => new Read(performGet, id, options),
     find: (id, options) => new Read(performFind, id, options)
   }
-  InMemory.register(reads.find, memory)
+  InMemory.register(reads.find, {
+    find: (place) => (operations.isOpen() ? hit(place) : undefined),
+    peek: (place) => (operations.isOpen() ? cache.hit(place, clock.now()) : undefined)
+  })
   return reads
 })
 
