@@ -96,7 +96,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "cache-token-copy",
     guarantee: "G10",
     step: "a cached session keeps nothing of the header that its id came in",
-    edits: [edit("packages/core/src/internal/CacheEntries.ts", "copyOf(token), as", "token, as")],
+    edits: [edit("packages/core/src/internal/Proof.ts", "token: copyOf(token), proof", "token, proof")],
     tests: [cacheEntries]
   },
   {

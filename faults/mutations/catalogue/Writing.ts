@@ -124,8 +124,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         known,
-        "const proof = cache.verify(entry, session.token, session.proof)",
-        "const proof = cache.verify(entry, session.token, entry.secretHash)"
+        "const proof = cache.verify(entry, session.token, session)",
+        "const proof = cache.verify(entry, session.token, { token: session.token, proof: entry.secretHash })"
       )
     ],
     tests: [inCore.lostUpdates]

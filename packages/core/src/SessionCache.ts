@@ -19,15 +19,15 @@ import * as Layer from "effect/Layer"
 import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
 import { touchBefore, validUntil } from "./internal/Deadlines.ts"
-import { type Fill, FillRegistry, groupOwner, ownersOf, userOwner } from "./internal/FillRegistry.ts"
+import { type Fill, FillRegistry, groupOwner, userOwner } from "./internal/FillRegistry.ts"
 import type { Place } from "./internal/InMemory.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
-import { type Proof, prove } from "./internal/Proof.ts"
+import { type Presented, type Proof, prove } from "./internal/Proof.ts"
 import type { AnswerTime, Deadlines, SessionView } from "./internal/SessionView.ts"
 import { TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
-import { keyOfToken, type SecretHash, type SessionKey } from "./SessionId.ts"
+import type { SessionKey } from "./SessionId.ts"
 import type { Notice } from "./SessionNotifier.ts"
 import type { DeleteTarget, Revalidated, SessionRow } from "./SessionStorage.ts"
 
@@ -98,16 +98,16 @@ export class Cache {
     return this.isSynced(now) || now - entry.loadedAt <= this.settings.maxStaleness
   }
 
-  /** Compares a presented id with an entry, in constant time, and remembers an accepted one. `hash`: of the id, where it is known. */
-  verify(entry: Entry, token: string, hash?: SecretHash): Proof {
-    const proof = prove(entry, token, this.clock.now(), hash)
+  /** Compares a presented id with an entry, in constant time, and remembers an accepted one. `presented`: the same id, where it was hashed. */
+  verify(entry: Entry, token: string, presented?: Presented): Proof {
+    const proof = prove(entry, token, this.clock.now(), presented)
     if (proof._tag === "Accepted") this.entries.putHandle(proof.handle)
     return proof
   }
 
   /** Whether the database said a moment ago that the id does not exist. */
-  isAbsent(token: string, now: number): boolean {
-    return this.isSynced(now) && this.absent.has(keyOfToken(token), token, now)
+  isAbsent(key: SessionKey, token: string, now: number): boolean {
+    return this.isSynced(now) && this.absent.has(key, token, now)
   }
 
   /**
@@ -118,7 +118,7 @@ export class Cache {
     const previous = this.entries.entry(row.key)
     const entry = this.prepared(new Entry(row, this.clock, time, previous ?? known), previous)
     const isNewest = previous === undefined || previous.version <= row.version
-    if (isNewest && this.fills.admits(fill, row.version, ownersOf(row))) this.entries.put(entry)
+    if (isNewest && this.fills.admits(fill, row.version, row)) this.entries.put(entry)
     return entry
   }
 

@@ -249,7 +249,7 @@ export type SweepOutcome =
 
 /** The operations of the port; see the module for what holds for all of them. */
 export interface Storage {
-  /** The live sessions among `keys`. */
+  /** The live sessions among `keys`. Where there are none, the clock may be unknown: `-Infinity`. */
   readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
   /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>

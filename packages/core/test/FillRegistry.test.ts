@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { FillRegistry, groupOwner, ownersOf, userOwner } from "../src/internal/FillRegistry.ts"
+import { FillRegistry, groupOwner, userOwner } from "../src/internal/FillRegistry.ts"
 import { generate, SessionId } from "../src/SessionId.ts"
 
 const key = SessionId.key(generate())
@@ -72,7 +72,7 @@ describe("FillRegistry", () => {
     fills.announceOwner(userOwner("alice"))
     fills.announceOwner(groupOwner("g"))
     const admits = (userId: string | undefined, groupId: string | undefined) =>
-      fills.admits(fill, 1n, ownersOf({ version: 1n, userId, groupId }))
+      fills.admits(fill, 1n, { userId, groupId })
     assert.isTrue(fill.marked, "nobody joins it: whose it is, is not known yet")
     assert.isFalse(fills.admitsAbsence(fill))
     assert.deepStrictEqual(
@@ -85,7 +85,7 @@ describe("FillRegistry", () => {
       ],
       [false, false, true, true, true]
     )
-    assert.isTrue(fills.admits(fills.begin(key), 1n, ownersOf({ version: 1n, userId: "alice", groupId: "g" })))
+    assert.isTrue(fills.admits(fills.begin(key), 1n, { userId: "alice", groupId: "g" }))
   })
 
   it("knows whether what was found may have ended since", () => {

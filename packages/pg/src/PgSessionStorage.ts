@@ -37,15 +37,14 @@ export const make = (database: Statements): Storage => {
   const announce = Delete.announceSql(names)
   const sweep = Sweep.sql(names)
   const decodeLoaded = decodeWith("load sessions", "NotApplied", Read.decodeRows)
+  const decodeLoadedOne = decodeWith("load sessions", "NotApplied", Read.decodeOne)
 
   return {
     load: (keys) => {
       const [key] = keys
-      const loaded =
-        keys.length === 1 && key !== undefined
-          ? database.read("load sessions", loadOne, [key])
-          : database.read("load sessions", load, Read.keyParameters(keys))
-      return decodeLoaded(loaded)
+      return keys.length === 1 && key !== undefined
+        ? decodeLoadedOne(database.read("load sessions", loadOne, [key]))
+        : decodeLoaded(database.read("load sessions", load, Read.keyParameters(keys)))
     },
     list: (userId) =>
       database

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import type { Session } from "../Session.ts"
 import type { SecretHash, SessionKey } from "../SessionId.ts"
 import type { Place } from "./InMemory.ts"
+import { MultiMap } from "./MultiMap.ts"
 import { SessionImpl } from "./SessionImpl.ts"
 import { SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
@@ -69,9 +70,12 @@ export class Entry extends SessionView {
   used = false
   cached = false
 
-  /** Registers a verified id: the session's present one, or the one that its last rotation replaced. */
+  /**
+   * Registers a verified id: the session's present one, or the one that its last rotation replaced. A part of a text keeps
+   * the whole text in memory, which for a presented id may be a request's headers: give it a copy.
+   */
   accept(token: string, as: "current" | "former"): Handle {
-    const handle = new Handle(this, copyOf(token), as === "current" ? this.secretHash : this.formerHash)
+    const handle = new Handle(this, token, as === "current" ? this.secretHash : this.formerHash)
     this[as]?.vacate()
     this[as] = handle
     return handle
@@ -84,9 +88,6 @@ export class Entry extends SessionView {
     this.former?.vacate()
   }
 }
-
-// A part of a text keeps the whole text in memory, which for a token may be a request's headers.
-const copyOf = (token: string): string => Buffer.from(token, "latin1").toString("latin1")
 
 /** How many used sessions in a row are spared: no search for the one that goes may take long. */
 const maxSpared = 128
@@ -102,8 +103,8 @@ export class CacheEntries {
   readonly #byToken = new Map<string, Handle>()
   /** In the order in which they came. */
   private readonly byKey = new Map<SessionKey, Entry>()
-  private readonly byUser = new Map<string, Entry | Set<Entry>>()
-  private readonly byGroup = new Map<string, Entry | Set<Entry>>()
+  private readonly byUser = new MultiMap<string, Entry>()
+  private readonly byGroup = new MultiMap<string, Entry>()
   /** There is one while sessions have to go: an iterator keeps every table that its map has outgrown, with all that was in it. */
   private hand: MapIterator<Entry> | undefined = undefined
   /** How many sessions went by themselves since the hand moved. */
@@ -142,8 +143,9 @@ export class CacheEntries {
     }
     entry.cached = true
     this.byKey.set(entry.key, entry)
-    index(this.byUser, entry.userId, entry)
-    index(this.byGroup, entry.groupId, entry)
+    const { groupId, userId } = entry
+    if (userId !== undefined) this.byUser.add(userId, entry)
+    if (groupId !== undefined) this.byGroup.add(groupId, entry)
   }
 
   /** Makes a verified id of a cached entry findable. */
@@ -159,11 +161,11 @@ export class CacheEntries {
   }
 
   ofUser(userId: string): ReadonlyArray<Entry> {
-    return entriesIn(this.byUser, userId)
+    return this.byUser.of(userId)
   }
 
   ofGroup(groupId: string): ReadonlyArray<Entry> {
-    return entriesIn(this.byGroup, groupId)
+    return this.byGroup.of(groupId)
   }
 
   /** All keys, in the order in which they came. */
@@ -211,33 +213,8 @@ export class CacheEntries {
     entry.leave()
     if (entry.current !== undefined) this.#byToken.delete(entry.current.token)
     if (entry.former !== undefined) this.#byToken.delete(entry.former.token)
-    unindex(this.byUser, entry.userId, entry)
-    unindex(this.byGroup, entry.groupId, entry)
+    const { groupId, userId } = entry
+    if (userId !== undefined) this.byUser.delete(userId, entry)
+    if (groupId !== undefined) this.byGroup.delete(groupId, entry)
   }
-}
-
-// Most users have one session in memory, and a set of one takes as much memory as a small session.
-const index = (map: Map<string, Entry | Set<Entry>>, name: string | undefined, entry: Entry): void => {
-  if (name === undefined) return
-  const present = map.get(name)
-  if (present === undefined) map.set(name, entry)
-  else if (present instanceof Entry) map.set(name, new Set([present, entry]))
-  else present.add(entry)
-}
-
-const unindex = (map: Map<string, Entry | Set<Entry>>, name: string | undefined, entry: Entry): void => {
-  if (name === undefined) return
-  const present = map.get(name)
-  if (present === undefined) return
-  if (present instanceof Entry) {
-    if (present === entry) map.delete(name)
-    return
-  }
-  present.delete(entry)
-  if (present.size === 0) map.delete(name)
-}
-
-const entriesIn = (map: Map<string, Entry | Set<Entry>>, name: string): ReadonlyArray<Entry> => {
-  const present = map.get(name)
-  return present === undefined ? [] : present instanceof Entry ? [present] : [...present]
 }

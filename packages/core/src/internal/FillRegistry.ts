@@ -8,10 +8,10 @@
  */
 import * as Effect from "effect/Effect"
 import type { SessionKey } from "../SessionId.ts"
+import { MultiMap } from "./MultiMap.ts"
 
 /** Whose a session is. */
-export interface Owned {
-  readonly version: bigint
+export interface Owners {
   readonly userId: string | undefined
   readonly groupId: string | undefined
 }
@@ -19,7 +19,6 @@ export interface Owned {
 /** The names under which notices speak of many sessions. */
 export const userOwner = (userId: string | undefined): string => `user ${userId}`
 export const groupOwner = (groupId: string | undefined): string => `group ${groupId}`
-export const ownersOf = ({ groupId, userId }: Owned): ReadonlyArray<string> => [userOwner(userId), groupOwner(groupId)]
 
 /** One operation in flight. */
 export class Fill {
@@ -46,24 +45,19 @@ export class Fill {
 }
 
 export class FillRegistry {
-  private readonly fills = new Map<SessionKey, Set<Fill>>()
+  private readonly fills = new MultiMap<SessionKey, Fill>()
   private epoch = 0
 
   /** Registers an operation; call it before its statement is sent. */
   begin(key: SessionKey): Fill {
     const fill = new Fill(key, this.epoch)
-    const others = this.fills.get(key)
-    if (others === undefined) this.fills.set(key, new Set([fill]))
-    else others.add(fill)
+    this.fills.add(key, fill)
     return fill
   }
 
   /** Unregisters an operation that is settled, whatever its outcome. */
   end(fill: Fill): void {
-    const others = this.fills.get(fill.key)
-    if (others === undefined) return
-    others.delete(fill)
-    if (others.size === 0) this.fills.delete(fill.key)
+    this.fills.delete(fill.key, fill)
   }
 
   /** Registers an operation for each of the keys until the effect has ended, however it does. */
@@ -82,9 +76,7 @@ export class FillRegistry {
 
   /** Something was said about one key: a notice, or an own write that was acknowledged. `undefined`: it is gone. */
   announce(key: SessionKey, version: bigint | undefined): void {
-    const fills = this.fills.get(key)
-    if (fills === undefined) return
-    for (const fill of fills) {
+    for (const fill of this.fills.of(key)) {
       if (version === undefined) fill.gone = true
       else if (fill.announced === undefined || fill.announced < version) fill.announced = version
     }
@@ -92,20 +84,16 @@ export class FillRegistry {
 
   /** Something was said about all sessions of a user or group: what is in flight may be one of them. */
   announceOwner(owner: string): void {
-    for (const fills of this.fills.values()) {
-      for (const fill of fills) {
-        if (fill.owners === undefined) fill.owners = new Set([owner])
-        else fill.owners.add(owner)
-      }
+    for (const fill of this.fills.values()) {
+      if (fill.owners === undefined) fill.owners = new Set([owner])
+      else fill.owners.add(owner)
     }
   }
 
   /** The end of all sessions was announced. */
   announceEnd(): void {
     this.announceAll()
-    for (const fills of this.fills.values()) {
-      for (const fill of fills) fill.allEnded = true
-    }
+    for (const fill of this.fills.values()) fill.allEnded = true
   }
 
   /** Something was said about everything, or notices may have been missed: nothing in flight may be cached. */
@@ -114,15 +102,15 @@ export class FillRegistry {
   }
 
   /** Whether a result of this version, which belongs to these users and groups, may enter the cache. */
-  admits(fill: Fill, version: bigint, owners: ReadonlyArray<string> = []): boolean {
+  admits(fill: Fill, version: bigint, owners: Owners = noOwners): boolean {
     if (!this.isCurrent(fill) || fill.gone) return false
     if (fill.announced !== undefined && fill.announced > version) return false
     return !isNamed(fill, owners)
   }
 
   /** Whether an ending was announced, since the operation began, that may be that of the session which it found. */
-  mayHaveEnded(fill: Fill, row: Owned): boolean {
-    if (fill.gone || fill.allEnded || isNamed(fill, ownersOf(row))) return true
+  mayHaveEnded(fill: Fill, row: Owners & { readonly version: bigint }): boolean {
+    if (fill.gone || fill.allEnded || isNamed(fill, row)) return true
     // Its owners may be others by now.
     return fill.owners !== undefined && fill.announced !== undefined && fill.announced > row.version
   }
@@ -139,11 +127,11 @@ export class FillRegistry {
 
   /** Operations in flight. */
   get size(): number {
-    let size = 0
-    for (const fills of this.fills.values()) size += fills.size
-    return size
+    return [...this.fills.values()].length
   }
 }
 
-const isNamed = ({ owners: named }: Fill, owners: ReadonlyArray<string>): boolean =>
-  named !== undefined && owners.some((owner) => named.has(owner))
+const noOwners: Owners = { userId: undefined, groupId: undefined }
+
+const isNamed = ({ owners: named }: Fill, { groupId, userId }: Owners): boolean =>
+  named !== undefined && (named.has(userOwner(userId)) || named.has(groupOwner(groupId)))

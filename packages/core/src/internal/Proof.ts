@@ -15,15 +15,27 @@ export type Proof =
 const refused: Proof = { _tag: "Refused" }
 const reused: Proof = { _tag: "Reused" }
 
-/** Hashes the id, unless it was verified before or `proof` is its hash; an accepted one is remembered by the entry. */
-export const prove = (entry: Entry, token: string, now: number, proof?: SecretHash): Proof => {
+/** An id whose secret has been hashed already, in a text of its own. */
+export interface Presented {
+  readonly token: string
+  readonly proof: SecretHash
+}
+
+/** Makes of an id what {@link prove} would have to make. */
+export const presentedOf = (token: string): Presented => ({ token: copyOf(token), proof: hashOfToken(token) })
+
+// A part of a text keeps the whole text in memory, which for a token may be a request's headers.
+const copyOf = (token: string): string => Buffer.from(token, "latin1").toString("latin1")
+
+/** Hashes the id, unless it was verified before or is `presented`, too; an accepted one is remembered by the entry. */
+export const prove = (entry: Entry, token: string, now: number, presented?: Presented): Proof => {
   const { current, former } = entry
   if (current?.token === token) return { _tag: "Accepted", handle: current }
   if (former?.token === token && now < entry.formerDeadline) return { _tag: "Accepted", handle: former }
   if (!isToken(token)) return refused
   const { formerHash, secretHash } = entry
-  const hash = proof ?? hashOfToken(token)
-  if (hashesEqual(hash, secretHash)) return { _tag: "Accepted", handle: entry.accept(token, "current") }
-  if (formerHash === undefined || !hashesEqual(hash, formerHash)) return refused
-  return now < entry.formerDeadline ? { _tag: "Accepted", handle: entry.accept(token, "former") } : reused
+  const { proof, token: own } = presented ?? presentedOf(token)
+  if (hashesEqual(proof, secretHash)) return { _tag: "Accepted", handle: entry.accept(own, "current") }
+  if (formerHash === undefined || !hashesEqual(proof, formerHash)) return refused
+  return now < entry.formerDeadline ? { _tag: "Accepted", handle: entry.accept(own, "former") } : reused
 }

@@ -11,11 +11,13 @@ import type * as Scope from "effect/Scope"
 import type { Cache } from "../SessionCache.ts"
 import type { Settings } from "../SessionConfig.ts"
 import type { SessionStoreUnavailable } from "../SessionError.ts"
-import { hashOfToken, keyOfToken, type SecretHash, type SessionKey } from "../SessionId.ts"
-import type { Storage } from "../SessionStorage.ts"
+import type { SessionKey } from "../SessionId.ts"
+import type { SessionRow, Storage } from "../SessionStorage.ts"
 import type { Entry } from "./CacheEntries.ts"
 import * as Coalescer from "./Coalescer.ts"
 import type { Fill } from "./FillRegistry.ts"
+import { type Presented, presentedOf } from "./Proof.ts"
+import type { AnswerTime } from "./SessionView.ts"
 
 /** What a load found. The entry is usable whether or not it could be cached. */
 export interface Loaded {
@@ -33,14 +35,18 @@ interface Load {
   readonly token: string
   readonly result: Deferred.Deferred<Loaded, SessionStoreUnavailable>
   /** Made while the database answers: nobody waits for a hash then. */
-  proof: SecretHash | undefined
+  presented: Presented | undefined
   /** Registered when the statement is sent. */
   fill: Fill | undefined
 }
 
 export interface SessionLoader {
-  /** Loads the session of a presented id; `authoritative` answers with a state no older than the call. */
-  readonly load: (token: string, authoritative: boolean) => Effect.Effect<Loaded, SessionStoreUnavailable>
+  /** Loads the session of a presented id, whose key this is; `authoritative` answers with a state no older than the call. */
+  readonly load: (
+    key: SessionKey,
+    token: string,
+    authoritative: boolean
+  ) => Effect.Effect<Loaded, SessionStoreUnavailable>
 }
 
 /** How many keys one statement asks for at most. */
@@ -60,12 +66,12 @@ export const make = Effect.fnUntraced(function* (
   const settle = (
     load: Load,
     fill: Fill,
-    rows: Map<SessionKey, Entry>,
-    time: { sentAt: number; now: number }
+    row: SessionRow | undefined,
+    time: AnswerTime
   ): Loaded => {
-    const entry = rows.get(load.key)
+    const entry = row && cache.admit(fill, row, time)
     const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry)
-    if (entry === undefined || cache.verify(entry, load.token, load.proof)._tag !== "Accepted") {
+    if (entry === undefined || cache.verify(entry, load.token, load.presented)._tag !== "Accepted") {
       cache.admitAbsence(fill, load.token, time)
     }
     // Who has ended never comes back: whatever else says so must not be served after this.
@@ -82,17 +88,12 @@ export const make = Effect.fnUntraced(function* (
       const sentAt = cache.clock.now()
       return Effect.map(storage.load(keys), ({ now, rows }) => {
         const time = { sentAt, now }
-        const fillOf = new Map(fills.map((fill) => [fill.key, fill]))
-        const entries = new Map<SessionKey, Entry>()
-        for (const row of rows) {
-          const fill = fillOf.get(row.key)
-          if (fill !== undefined) entries.set(row.key, cache.admit(fill, row, time))
-        }
+        const rowOf = new Map(rows.map((row) => [row.key, row]))
         return batch.map((load, index) => {
           const fill = fills[index]
           return fill === undefined
             ? Exit.succeed({ entry: undefined, overtaken: false, sentAt })
-            : Exit.succeed(settle(load, fill, entries, time))
+            : Exit.succeed(settle(load, fill, rowOf.get(load.key), time))
         })
       })
     })
@@ -119,9 +120,8 @@ export const make = Effect.fnUntraced(function* (
   const isJoinable = (load: Load, authoritative: boolean): boolean =>
     load.fill === undefined || (!authoritative && !load.fill.marked && cache.fills.isCurrent(load.fill))
 
-  const load = (token: string, authoritative: boolean): Effect.Effect<Loaded, SessionStoreUnavailable> =>
+  const load: SessionLoader["load"] = (key, token, authoritative) =>
     Effect.suspend(() => {
-      const key = keyOfToken(token)
       const current = loads.get(key)
       if (current !== undefined && isJoinable(current, authoritative)) {
         const answer = Deferred.await(current.result)
@@ -130,16 +130,16 @@ export const make = Effect.fnUntraced(function* (
         return Effect.flatMap(answer, (loaded) =>
           loaded.entry === undefined || cache.verify(loaded.entry, token)._tag === "Accepted"
             ? Effect.succeed(loaded)
-            : load(token, true)
+            : load(key, token, true)
         )
       }
-      const started: Load = { key, token, result: Deferred.makeUnsafe(), proof: undefined, fill: undefined }
+      const started: Load = { key, token, result: Deferred.makeUnsafe(), presented: undefined, fill: undefined }
       loads.set(key, started)
       coalescer.submitUnsafe(started, (exit) => {
         if (loads.get(key) === started) loads.delete(key)
         Deferred.doneUnsafe(started.result, exit)
       })
-      if (!Deferred.isDoneUnsafe(started.result)) started.proof = hashOfToken(token)
+      if (!Deferred.isDoneUnsafe(started.result)) started.presented = presentedOf(token)
       return Deferred.await(started.result)
     })
 

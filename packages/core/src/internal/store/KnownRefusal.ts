@@ -27,7 +27,7 @@ export const refuseKnown = (
 ): Exit.Exit<Session, UpdateFailure> | undefined => {
   const entry = cache.live(request.key, cache.clock.now())
   if (entry === undefined || entry.version <= request.baseVersion) return undefined
-  const proof = cache.verify(entry, session.token, session.proof)
+  const proof = cache.verify(entry, session.token, session)
   if (proof._tag !== "Accepted") return undefined
   const current = proof.handle
   if (request.expectedVersion !== undefined) {

@@ -20,6 +20,7 @@ import {
 } from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { RotateOptions, Sessions } from "../../SessionStore.ts"
+import { presentedOf } from "../Proof.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Logins } from "./Logins.ts"
 import type { Operations } from "./Operations.ts"
@@ -61,7 +62,7 @@ export const make = (
       if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
       const key = keyOfToken(token)
       const renewed = options?.[givenId] ?? generate(key)
-      const proof = hashOfToken(Redacted.value(renewed))
+      const presented = presentedOf(Redacted.value(renewed))
       const userId = options?.userId
       return operations.run(
         "rotate the session",
@@ -71,7 +72,7 @@ export const make = (
             storage.rotate({
               key,
               proof: hashOfToken(token),
-              secretHash: proof,
+              secretHash: presented.proof,
               grace:
                 options?.grace === undefined ? defaultGrace : lifetimeMillis(Duration.fromInputUnsafe(options.grace)),
               login:
@@ -109,16 +110,7 @@ export const make = (
                   letGo(cache, operations, outcome.evicted)
                   operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
                   return Effect.succeed(
-                    takeIn(
-                      cache,
-                      fill,
-                      outcome.row,
-                      { sentAt, now: outcome.now },
-                      {
-                        token: Redacted.value(renewed),
-                        proof
-                      }
-                    )
+                    takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, presented)
                   )
                 }
               }

@@ -21,9 +21,7 @@ import {
 import {
   generate,
   givenId,
-  hashOfToken,
   keyOfToken,
-  type SessionId,
   type UserId,
   type WithGivenId
 } from "../../SessionId.ts"
@@ -34,6 +32,7 @@ import { type Fill, userOwner } from "../FillRegistry.ts"
 import type { AnswerTime } from "../SessionView.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
+import { type Presented, presentedOf } from "../Proof.ts"
 import { letGo, takeIn } from "./TakeIn.ts"
 import { writeEach } from "./Writes.ts"
 
@@ -52,7 +51,7 @@ const minShare = 16
 const waitingLane = 4
 
 interface Login {
-  readonly id: SessionId
+  readonly presented: Presented
   readonly request: CreateRequest
   readonly isGiven: boolean
 }
@@ -77,12 +76,12 @@ export const make = Effect.fnUntraced(function* (
   const limit: SessionLimit = { max: settings.maxSessionsPerUser, onLimit: settings.onSessionLimit }
 
   const settle = (
-    { id, isGiven, request }: Login,
+    { isGiven, presented, request }: Login,
     outcome: CreateOutcome,
     fill: Fill,
     time: AnswerTime
   ): Exit.Exit<Session, Failure> => {
-    const { key, secretHash, userId } = request
+    const { key, userId } = request
     if (outcome._tag === "TooManySessions") {
       return userId === undefined
         ? Exit.die(new Error("the storage limited the sessions of guests"))
@@ -92,7 +91,7 @@ export const make = Effect.fnUntraced(function* (
     operations.publish({ _tag: "Created", key, userId })
     // Somebody may have looked for a given id before there was anything.
     if (isGiven) cache.acknowledge(key, outcome.row.version)
-    return Exit.succeed(takeIn(cache, fill, outcome.row, time, { token: Redacted.value(id), proof: secretHash }))
+    return Exit.succeed(takeIn(cache, fill, outcome.row, time, presented))
   }
 
   const sendAll = (
@@ -148,11 +147,10 @@ export const make = Effect.fnUntraced(function* (
   return {
     insert: (userId, lifetime, options) =>
       Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
-        const id = options?.[givenId] ?? generate()
-        const token = Redacted.value(id)
+        const presented = presentedOf(Redacted.value(options?.[givenId] ?? generate()))
         const request: CreateRequest = {
-          key: keyOfToken(token),
-          secretHash: hashOfToken(token),
+          key: keyOfToken(presented.token),
+          secretHash: presented.proof,
           userId,
           groupId: options?.groupId,
           lifetime:
@@ -165,7 +163,8 @@ export const make = Effect.fnUntraced(function* (
           attributes,
           limit
         }
-        return operations.run("create the session", submit({ id, request, isGiven: options?.[givenId] !== undefined }))
+        const isGiven = options?.[givenId] !== undefined
+        return operations.run("create the session", submit({ presented, request, isGiven }))
       })
   }
 })

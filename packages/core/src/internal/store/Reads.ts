@@ -78,25 +78,27 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 
-  const load = (token: string, authoritative: boolean): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
-    Effect.gen(function* () {
-      cache.counters.misses++
-      for (let attempt = 0; attempt < staleAnswerRetries; attempt++) {
-        const { entry, overtaken, sentAt } = yield* loader.load(token, authoritative)
-        if (clock.now() - sentAt > settings.maxStaleness) continue
-        if (overtaken && attempt < staleAnswerRetries - 1) continue
-        if (entry === undefined) return undefined
-        const proof = cache.verify(entry, token)
-        if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key: entry.key })
-        return proof._tag === "Accepted" ? proof.handle : undefined
-      }
-      return yield* new SessionStoreUnavailable({
-        operation,
-        reason: "Timeout",
-        outcome: "NotApplied",
-        detail: `${staleAnswerRetries} answers in a row took longer than maxStaleness (${settings.maxStaleness} ms)`
-      })
+  /** Not a generator: a lone read shall wait for the database only, and this runs for each that memory cannot answer. */
+  const load = (
+    key: SessionKey,
+    token: string,
+    authoritative: boolean,
+    attempt = 1
+  ): Effect.Effect<Handle | undefined, SessionStoreUnavailable> =>
+    Effect.flatMap(loader.load(key, token, authoritative), ({ entry, overtaken, sentAt }) => {
+      const isTooOld = clock.now() - sentAt > settings.maxStaleness
+      if (attempt < staleAnswerRetries && (isTooOld || overtaken)) return load(key, token, authoritative, attempt + 1)
+      if (isTooOld) return Effect.fail(tooOld(settings.maxStaleness))
+      if (entry === undefined) return Effect.succeed(undefined)
+      const proof = cache.verify(entry, token)
+      if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key })
+      return Effect.succeed(proof._tag === "Accepted" ? proof.handle : undefined)
     })
+
+  const miss = (key: SessionKey, token: string, authoritative: boolean) => {
+    cache.counters.misses++
+    return load(key, token, authoritative)
+  }
 
   const lookUp = (
     token: string,
@@ -107,9 +109,10 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       if (!operations.isOpen()) return Effect.fail(operations.closed(operation))
       if (!isToken(token)) return Effect.succeed(undefined)
-      if (fromDatabase || refresh) return load(token, refresh)
+      const key = keyOfToken(token)
+      if (fromDatabase || refresh) return miss(key, token, refresh)
       const now = clock.now()
-      const entry = cache.live(keyOfToken(token), now)
+      const entry = cache.live(key, now)
       if (entry !== undefined && (minVersion === undefined || entry.version >= minVersion)) {
         const proof = cache.verify(entry, token)
         if (proof._tag === "Accepted") {
@@ -119,8 +122,8 @@ export const make = Effect.fnUntraced(function* (
         }
         // The session may have been rotated elsewhere a moment ago: only the database knows.
       }
-      if (minVersion === undefined && cache.isAbsent(token, now)) return Effect.succeed(undefined)
-      return load(token, minVersion !== undefined)
+      if (minVersion === undefined && cache.isAbsent(key, token, now)) return Effect.succeed(undefined)
+      return miss(key, token, minVersion !== undefined)
     })
 
   const read = (
@@ -173,6 +176,14 @@ export const make = Effect.fnUntraced(function* (
   })
   return reads
 })
+
+const tooOld = (maxStaleness: number): SessionStoreUnavailable =>
+  new SessionStoreUnavailable({
+    operation,
+    reason: "Timeout",
+    outcome: "NotApplied",
+    detail: `${staleAnswerRetries} answers in a row took longer than maxStaleness (${maxStaleness} ms)`
+  })
 
 const found = (handle: Handle): Exit.Exit<Option.Option<Session>> => Exit.succeed(Option.some(handle))
 const none: Exit.Exit<Option.Option<Session>> = Exit.succeed(Option.none())

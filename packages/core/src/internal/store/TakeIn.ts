@@ -3,18 +3,12 @@
  */
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
-import type { SecretHash } from "../../SessionId.ts"
 import type { EvictedSession, SessionRow } from "../../SessionStorage.ts"
 import type { Fill } from "../FillRegistry.ts"
+import type { Presented } from "../Proof.ts"
 import { SessionImpl } from "../SessionImpl.ts"
 import type { AnswerTime, SessionView } from "../SessionView.ts"
 import type { Operations } from "./Operations.ts"
-
-/** An id whose secret has been hashed already. */
-export interface Presented {
-  readonly token: string
-  readonly proof: SecretHash
-}
 
 /**
  * The session with this id as the row says, cached where that is allowed. Attributes that did not change keep what
@@ -30,7 +24,7 @@ export const takeIn = (
 ): Session => {
   const entry = cache.admit(fill, row, time, known)
   cache.acknowledge(row.key, row.version)
-  const proof = cache.verify(entry, presented.token, presented.proof)
+  const proof = cache.verify(entry, presented.token, presented)
   return proof._tag === "Accepted" ? proof.handle : new SessionImpl(entry, presented.token, presented.proof)
 }
 

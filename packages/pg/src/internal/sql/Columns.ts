@@ -7,7 +7,7 @@ import { isStorableName } from "@effect-pg-session/core"
 import type { EvictedSession, GroupId, SecretHash, SessionKey, SessionRow, UserId } from "@effect-pg-session/core"
 import type { Row } from "../Database.ts"
 import * as Attributes from "./Attributes.ts"
-import { milliseconds, unexpected } from "./Text.ts"
+import { seconds, unexpected } from "./Text.ts"
 
 /** How to name a column of a session: `s.key`, or `(f.session).key` for one in a composite value. */
 export type ColumnOf = (column: string) => string
@@ -21,15 +21,15 @@ export const sessionColumns = (of: ColumnOf): string =>
     of("key"),
     of("secret_hash"),
     of("former_hash"),
-    milliseconds(of("former_until")),
+    seconds(of("former_until")),
     of("user_id"),
     of("group_id"),
     `${of("version")}::text`,
-    milliseconds(of("created_at")),
-    milliseconds(of("authenticated_at")),
-    milliseconds(of("last_accessed_at")),
-    milliseconds(of("expires_at")),
-    milliseconds(of("idle_timeout")),
+    seconds(of("created_at")),
+    seconds(of("authenticated_at")),
+    seconds(of("last_accessed_at")),
+    seconds(of("expires_at")),
+    seconds(of("idle_timeout")),
     `${of("attributes")}::text`
   ].join(", ")
 
@@ -38,15 +38,15 @@ export const session = (row: Row, start: number): SessionRow => ({
   key: key(row[start]),
   secretHash: secretHash(row[start + 1]),
   formerHash: optional(row[start + 2], secretHash),
-  formerUntil: optional(row[start + 3], number),
+  formerUntil: optional(row[start + 3], millis),
   userId: optional(row[start + 4], userId),
   groupId: optional(row[start + 5], groupId),
   version: version(row[start + 6]),
-  createdAt: number(row[start + 7]),
-  authenticatedAt: optional(row[start + 8], number),
-  lastAccessedAt: number(row[start + 9]),
-  expiresAt: number(row[start + 10]),
-  idleTimeout: optional(row[start + 11], number),
+  createdAt: millis(row[start + 7]),
+  authenticatedAt: optional(row[start + 8], millis),
+  lastAccessedAt: millis(row[start + 9]),
+  expiresAt: millis(row[start + 10]),
+  idleTimeout: optional(row[start + 11], millis),
   attributes: Attributes.parse(text(row[start + 12]))
 })
 
@@ -65,6 +65,12 @@ export const optional = <A>(value: unknown, read: (value: unknown) => A): A | un
 export const text = (value: unknown): string => (typeof value === "string" ? value : unexpected("text"))
 
 export const number = (value: unknown): number => (typeof value === "number" ? value : unexpected("number"))
+
+/** Reads seconds that are whole milliseconds. */
+const millis = (value: unknown): number => Math.round(number(value) * 1_000)
+
+/** Reads the seconds of a clock, cut to whole milliseconds as the stamps of the statements are. */
+export const clock = (value: unknown): number => Math.floor(Math.round(number(value) * 1_000_000) / 1_000)
 
 export const version = (value: unknown): bigint => {
   const digits = text(value)
