@@ -42,6 +42,35 @@ describe("AttributeTable", () => {
     assert.isUndefined(made.get("another"))
   })
 
+  it.each([1, 8, 9, 33])("of %i attributes, some can be set and removed, which leaves it as it was", (count) => {
+    const attributes = many(count)
+    const made = table(attributes)
+    const plain = (each: AttributeTable) => Array.from(each, ([name, { value, version }]) => [name, value, version])
+    const before = plain(made)
+    const cases: ReadonlyArray<readonly [set: ReadonlyArray<string>, removed: ReadonlyArray<string>]> = [
+      [[], []],
+      [["name 0"], []],
+      [["name 0", `name ${count - 1}`], []],
+      [["another"], []],
+      [["name 0", "another"], []],
+      [[], ["name 0"]],
+      [["another"], ["name 0", "absent"]],
+      [["name 0"], ["name 0"]]
+    ]
+    for (const [set, removed] of cases) {
+      const expected = new Map(attributes)
+      for (const name of removed) expected.delete(name)
+      for (const name of set) expected.set(name, stored(name, 7n))
+      const changed = made.with(
+        set.map((name) => [name, stored(name, 7n)]),
+        removed
+      )
+      assert.deepStrictEqual(plain(changed), plain(table(expected)))
+      for (const [name, slot] of changed) if (!set.includes(name)) assert.strictEqual(slot, made.get(name))
+    }
+    assert.deepStrictEqual(plain(made), before)
+  })
+
   it("names that are those of an object's properties are only names", () => {
     const names = ["__proto__", "constructor", "length", "0", "-1"]
     const made = table(new Map(names.map((name) => [name, stored(JSON.stringify(name))])))

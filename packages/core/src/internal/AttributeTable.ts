@@ -114,6 +114,21 @@ export class AttributeTable implements ReadonlyMap<string, AttributeSlot> {
     return new AttributeTable(shapeOf([...attributes.keys()]), slots.slice())
   }
 
+  /** The same with some attributes set, and others removed. */
+  with(set: ReadonlyArray<readonly [name: string, stored: StoredAttribute]>, removed: ReadonlyArray<string>): AttributeTable {
+    const positions = set.map(([name]) => this.shape.position(name))
+    if (removed.length > 0 || positions.includes(-1)) {
+      const attributes = new Map<string, StoredAttribute>(this)
+      for (const name of removed) attributes.delete(name)
+      for (const [name, stored] of set) attributes.set(name, stored)
+      return AttributeTable.from(attributes, this)
+    }
+    // The same names in the same order, as nearly always.
+    const slots = this.slots.slice()
+    set.forEach(([, stored], index) => (slots[positions[index] ?? -1] = new AttributeSlot(stored)))
+    return new AttributeTable(this.shape, slots)
+  }
+
   static readonly empty: AttributeTable = new AttributeTable(new Shape([]), [])
 
   get size(): number {

@@ -15,7 +15,7 @@ export type Proof =
 const refused: Proof = { _tag: "Refused" }
 const reused: Proof = { _tag: "Reused" }
 
-/** An id whose secret has been hashed already, in a text of its own. */
+/** An id, of the shape that ids have, whose secret has been hashed already, in a text of its own. */
 export interface Presented {
   readonly token: string
   readonly proof: SecretHash
@@ -32,7 +32,7 @@ export const prove = (entry: Entry, token: string, now: number, presented?: Pres
   const { current, former } = entry
   if (current?.token === token) return { _tag: "Accepted", handle: current }
   if (former?.token === token && now < entry.formerDeadline) return { _tag: "Accepted", handle: former }
-  if (!isToken(token)) return refused
+  if (presented === undefined && !isToken(token)) return refused
   const { formerHash, secretHash } = entry
   const { proof, token: own } = presented ?? presentedOf(token)
   if (hashesEqual(proof, secretHash)) return { _tag: "Accepted", handle: entry.accept(own, "current") }

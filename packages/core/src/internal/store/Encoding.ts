@@ -8,7 +8,7 @@ import * as Result from "effect/Result"
 import type { AttributeValue } from "../../SessionAttribute.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { type AttributeInvalid, AttributeTooLarge, SessionTooLarge } from "../../SessionError.ts"
-import type { AttributeWrite, SessionRow, StoredAttribute, WriteRequest } from "../../SessionStorage.ts"
+import type { AttributeWrite, SessionRow, WriteRequest } from "../../SessionStorage.ts"
 import type { UpdateOptions } from "../../SessionStore.ts"
 import type { SessionImpl } from "../SessionImpl.ts"
 import type { SessionView } from "../SessionView.ts"
@@ -112,10 +112,10 @@ export const encodeChanges = (
  * `now` is the time that it counted attribute lifetimes from.
  */
 export const applyAccepted = (view: SessionView, request: WriteRequest, version: bigint, now: number): SessionRow => {
-  const attributes = new Map<string, StoredAttribute>(view.attributes)
-  for (const name of request.remove) attributes.delete(name)
-  for (const { name, timeToLive, value } of request.set) {
-    attributes.set(name, { value, version, expiresAt: timeToLive === undefined ? undefined : now + timeToLive })
-  }
+  const set = request.set.map(
+    ({ name, timeToLive, value }) =>
+      [name, { value, version, expiresAt: timeToLive === undefined ? undefined : now + timeToLive }] as const
+  )
+  const attributes = view.attributes.with(set, request.remove)
   return view.with({ version, attributes, lastAccessedAt: Math.max(view.lastAccessedAt, now) })
 }

@@ -52,6 +52,12 @@ export const patch = (
   removed: ReadonlyArray<string>,
   version: bigint
 ): Omit<AttributeChanges, "set"> & { readonly text: string } => {
+  const [write] = writes
+  if (write !== undefined && writes.length === 1 && removed.length === 0) {
+    const { name, timeToLive, value } = write
+    const text = `{${JSON.stringify(name)}:${member(value, version)}}`
+    return { text, names: [name], bytes: sizeOf(name, value), expiring: timeToLive !== undefined }
+  }
   const members = new Map<string, string>(removed.map((name) => [name, "null"]))
   let bytes = 0
   let expiring = false
@@ -59,12 +65,15 @@ export const patch = (
   for (const { name, timeToLive, value } of writes) {
     expiring ||= timeToLive !== undefined
     sizes.set(name, sizeOf(name, value))
-    members.set(name, `{"v":${JSON.stringify(wellFormed(value))},"n":"${version}"}`)
+    members.set(name, member(value, version))
   }
   for (const size of sizes.values()) bytes += size
   const text = `{${Array.from(members, ([name, member]) => `${JSON.stringify(name)}:${member}`).join(",")}}`
   return { text, names: [...members.keys()], bytes, expiring }
 }
+
+const member = (value: string, version: bigint): string =>
+  `{"v":${JSON.stringify(wellFormed(value))},"n":"${version}"}`
 
 /** What becomes of a new session's attributes that are stored at the given time, in milliseconds. */
 export const ofNew = (writes: ReadonlyArray<AttributeWrite>, now: number): ReadonlyMap<string, StoredAttribute> =>

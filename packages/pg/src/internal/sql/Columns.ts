@@ -67,7 +67,7 @@ export const text = (value: unknown): string => (typeof value === "string" ? val
 export const number = (value: unknown): number => (typeof value === "number" ? value : unexpected("number"))
 
 /** Reads seconds that are whole milliseconds. */
-const millis = (value: unknown): number => Math.round(number(value) * 1_000)
+export const millis = (value: unknown): number => Math.round(number(value) * 1_000)
 
 /** Reads the seconds of a clock, cut to whole milliseconds as the stamps of the statements are. */
 export const clock = (value: unknown): number => Math.floor(Math.round(number(value) * 1_000_000) / 1_000)

@@ -17,7 +17,7 @@ import type { Names } from "../Names.ts"
 import * as Attributes from "./Attributes.ts"
 import * as Columns from "./Columns.ts"
 import { changesHead, letterOf } from "../NotificationPayload.ts"
-import { among, isLive, isProven, lateClock, literal, milliseconds, notifyChanges } from "./Text.ts"
+import { among, isLive, isProven, lateClock, literal, notifyChanges, seconds } from "./Text.ts"
 
 /** What of a request the statement takes. */
 export interface Patch {
@@ -67,7 +67,7 @@ const oneSql = (names: Names): string => `update ${names.sessions} s set
     select ${lockedColumns}, ${lateClock} as at from ${names.sessions} s where s.key = $1 for no key update skip locked
   ) l
   where s.key = l.key and ${stands("l.at", "$2::text", "$3::bigint", "$5::int", "$7::float8")}
-  returning ${milliseconds("l.at")}, '1', case when $6::int & ${notifies} <> 0
+  returning ${seconds("l.at")}, '1', case when $6::int & ${notifies} <> 0
     then pg_notify(${literal(names.channel)}, ${literal(changesHead + letterOf.Updated)} || l.key || s.version)::text end`
 
 /** For many: the same parameters as arrays, the patches as one JSON array. Answers the clock, and the positions of what was changed. */
@@ -89,7 +89,7 @@ const manySql = (names: Names): string =>
 ), notified as materialized (
   ${notifyChanges(names.channel, `select ${literal(letterOf.Updated)} || u.key || u.version as item from updated u where u.flags & ${notifies} <> 0`)}
 )
-select ${milliseconds("c.at")}, (select string_agg(u.ord::text, ',') from updated u), n.payloads::int
+select ${seconds("c.at")}, (select string_agg(u.ord::text, ',') from updated u), n.payloads::int
 from clock c cross join (select count(*) as payloads from notified) n`
 
 /** What the statement would do for a request; `undefined`: it is not for this one. */
@@ -115,17 +115,18 @@ export const patchOf = (request: WriteRequest): Patch | undefined => {
   return { text, growth, removes: remove.length > 0 }
 }
 
+const flagsOf = ({ notify }: WriteRequest, patch: Patch | undefined): number =>
+  (notify ? notifies : 0) + (patch?.removes === true ? removes : 0)
+
+const limitOf = (maxBytes: number): Parameter => (Number.isFinite(maxBytes) ? String(maxBytes) : null)
+
 const parameters = (requests: ReadonlyArray<WriteRequest>, patches: ReadonlyArray<Patch>): ReadonlyArray<Parameter> => {
-  const flags = requests.map(
-    ({ notify }, index) => (notify ? notifies : 0) + (patches[index]?.removes === true ? removes : 0)
-  )
-  const limit = Math.min(...requests.map(({ maxBytes }) => maxBytes))
-  const maxBytes = Number.isFinite(limit) ? String(limit) : null
   const [request] = requests
   const [patch] = patches
   if (requests.length === 1 && request !== undefined && patch !== undefined) {
-    const { baseVersion, key, proof } = request
-    return [key, proof, String(baseVersion), patch.text, String(patch.growth), String(flags[0]), maxBytes]
+    const { baseVersion, key, maxBytes, proof } = request
+    const flags = flagsOf(request, patch)
+    return [key, proof, String(baseVersion), patch.text, String(patch.growth), String(flags), limitOf(maxBytes)]
   }
   return [
     plainArray(requests.map(({ key }) => key)),
@@ -133,8 +134,8 @@ const parameters = (requests: ReadonlyArray<WriteRequest>, patches: ReadonlyArra
     plainArray(requests.map(({ baseVersion }) => String(baseVersion))),
     `[${patches.map(({ text }) => text).join(",")}]`,
     plainArray(patches.map(({ growth }) => growth)),
-    plainArray(flags),
-    maxBytes
+    plainArray(requests.map((each, index) => flagsOf(each, patches[index]))),
+    limitOf(Math.min(...requests.map(({ maxBytes }) => maxBytes)))
   ]
 }
 
@@ -150,7 +151,7 @@ export const decode = (
   const [row] = rows
   // The statement for one answers nothing where it has changed nothing.
   if (row === undefined) return { now: -Infinity, outcomes }
-  const now = Columns.number(row[0])
+  const now = Columns.millis(row[0])
   for (const ord of (Columns.optional(row[1], Columns.text) ?? "").split(",")) {
     const index = Number(ord) - 1
     const request = requests[index]
