@@ -45,7 +45,29 @@ export const timeRatio = (first: Measured, second: Measured): number =>
 /** How many operations the first does while the second does one. */
 export const rateRatio = (first: Measured, second: Measured): number => timeRatio(second, first)
 
-/** Runs every contender once to warm up, then `rounds` times in turns. */
+/**
+ * How many operations of each contender are done before anything is measured, at least. What waits for a database once per millisecond
+ * is compiled late: an update takes half as long again in its first five hundred runs as later.
+ */
+const warmUp = 1_500
+
+/** How often {@link measure} runs a contender of so many operations. */
+export const runs = (operations: number, rounds: number): number => Math.ceil(warmUp / operations) + rounds
+
+/** Does the operations once; answers milliseconds for each. */
+const time = Effect.fnUntraced(function* <E, R>({ name, operations, run }: Contender<E, R>) {
+  const start = performance.now()
+  const right = yield* run
+  const elapsed = performance.now() - start
+  if (right !== operations) {
+    return yield* new NotMeasured({
+      message: `${operations - right} of ${operations} operations of "${name}" did not do their work`
+    })
+  }
+  return elapsed / operations
+})
+
+/** Runs every contender until it is warm, then `rounds` times in turns. */
 export const measure = Effect.fnUntraced(function* <const C extends ReadonlyArray<Contender<unknown, unknown>>>(
   contenders: C,
   rounds: number
@@ -54,26 +76,19 @@ export const measure = Effect.fnUntraced(function* <const C extends ReadonlyArra
   NotMeasured | Effect.Error<C[number]["run"]>,
   Effect.Services<C[number]["run"]>
 > {
-  const millis: Array<Array<number>> = contenders.map(() => [])
-  for (let round = -1; round < rounds; round++) {
-    for (let turn = 0; turn < contenders.length; turn++) {
-      const index = (turn + Math.max(0, round)) % contenders.length
-      const contender = contenders[index] as Contender<
-        Effect.Error<C[number]["run"]>,
-        Effect.Services<C[number]["run"]>
-      >
-      const start = performance.now()
-      const right = yield* contender.run
-      const elapsed = performance.now() - start
-      if (right !== contender.operations) {
-        return yield* new NotMeasured({
-          message: `${contender.operations - right} of ${contender.operations} operations of "${contender.name}" did not do their work`
-        })
-      }
-      if (round >= 0) millis[index]?.push(elapsed / contender.operations)
+  type Typed = Contender<Effect.Error<C[number]["run"]>, Effect.Services<C[number]["run"]>>
+  const all = contenders as ReadonlyArray<Contender<unknown, unknown>> as ReadonlyArray<Typed>
+  for (const contender of all) {
+    for (let run = 0; run < runs(contender.operations, 0); run++) yield* time(contender)
+  }
+  const millis = all.map((): Array<number> => [])
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < all.length; turn++) {
+      const index = (turn + round) % all.length
+      millis[index]?.push(yield* time(all[index] as Typed))
     }
   }
-  return contenders.map(({ name }, index) => {
+  return all.map(({ name }, index) => {
     const each = millis[index] ?? []
     return {
       name,

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Child from "../Child.ts"
-import { measure, NotMeasured, rateRatio } from "../Interleaved.ts"
+import { measure, NotMeasured, rateRatio, runs } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import type { Suite } from "../Suite.ts"
 import * as Workload from "../Workload.ts"
@@ -75,7 +75,7 @@ export const suite: Suite = {
           return yield* new NotMeasured({ message: "Not every node has dropped every session" })
         }
         const [alone, together] = rows
-        const heard = updates * (rounds(11) + 1)
+        const heard = updates * runs(updates, rounds(11))
         const cpu = after.map(([, millis], index) => (millis - (before[index]?.[1] ?? 0)) / heard)
         return {
           tables: [{ title: "Updates with other nodes that listen, in processes of their own", rows }],

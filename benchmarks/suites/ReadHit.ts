@@ -11,7 +11,7 @@ import { EmbeddedPostgres } from "@effect-pg-session/pg/testing"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
-import { type Contender, measure, NotMeasured, rateRatio, timeRatio } from "../Interleaved.ts"
+import { type Contender, measure, NotMeasured, rateRatio, runs, timeRatio } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import * as Redis from "../Redis.ts"
 import { chart, type Suite } from "../Suite.ts"
@@ -127,7 +127,7 @@ const measureWorkload = Effect.fnUntraced(function* (
   const fewer = Math.max(3, Math.round(rounds / 4))
   const beside = yield* measure(peers, fewer)
   const after = (yield* sessions.health).cache
-  const hits = (rounds + 1 + 2 * (fewer + 1)) * readsPerRound
+  const hits = (runs(readsPerRound, rounds) + 2 * runs(readsPerRound, fewer)) * readsPerRound
   if (after.misses !== before.misses || after.hits - before.hits !== hits) {
     return yield* new NotMeasured({
       message: `Not every read came from memory: ${after.hits - before.hits} hits and ${after.misses - before.misses} misses`

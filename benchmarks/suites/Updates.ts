@@ -7,7 +7,7 @@
  */
 import { Session } from "@effect-pg-session/core"
 import * as Effect from "effect/Effect"
-import { type Contender, measure, NotMeasured, rateRatio, timeRatio } from "../Interleaved.ts"
+import { type Contender, measure, NotMeasured, rateRatio, runs, timeRatio } from "../Interleaved.ts"
 import * as Node from "../Node.ts"
 import * as Redis from "../Redis.ts"
 import { chart, type Suite } from "../Suite.ts"
@@ -120,7 +120,7 @@ const measureWorkload = Effect.fnUntraced(function* (
   const manyWhole = yield* measure(both(together, callers), rounds(9))
 
   // Then as much activity as there were changes, of the same sessions.
-  const changes = (rounds(21) + 1) * alone * 2 + (rounds(9) + 1) * together * 2
+  const changes = 2 * (runs(alone, rounds(21)) * alone + runs(together, rounds(9)) * together)
   for (let pass = 0; pass < changes / sessionCount; pass++) {
     for (const id of ids) yield* sessions.get(id)
     yield* sessions.flushActivity
