@@ -24,16 +24,15 @@ const wakeUpsPerRound = 20
 /** Until a waiter has asked, been refused, and sleeps. */
 const pause = "20 millis"
 
-/** A node, whose statements are noted when they begin. */
-const node = Effect.fnUntraced(function* (url: EmbeddedPostgres["Service"]["url"], begun: Array<number>) {
-  const tracer: Tracer.Tracer = {
-    span: (options) => {
-      begun.push(performance.now())
-      return new Tracer.NativeSpan(options)
-    }
+const node = (url: EmbeddedPostgres["Service"]["url"]) =>
+  Effect.map(Layer.build(Layer.fresh(PgSession.layer({ url }))), (context) => Context.get(context, SessionLocks))
+
+/** Notes when statements begin. */
+const noting = (begun: Array<number>): Tracer.Tracer => ({
+  span: (options) => {
+    begun.push(performance.now())
+    return new Tracer.NativeSpan(options)
   }
-  const context = yield* Layer.build(Layer.fresh(PgSession.layer({ url }))).pipe(Effect.withTracer(tracer))
-  return Context.get(context, SessionLocks)
 })
 
 const cycle = (locks: LockService) =>
@@ -86,8 +85,8 @@ export const suite: Suite = {
       Effect.gen(function* () {
         const { url } = yield* EmbeddedPostgres.make({ settings: { fsync: "on", synchronous_commit: "on" } })
         const begun: Array<number> = []
-        const a = yield* node(url, [])
-        const b = yield* node(url, begun)
+        const a = yield* node(url)
+        const b = yield* Effect.withTracer(node(url), noting(begun))
         const sql = Context.get(yield* Layer.build(PgClient.layer({ url })), PgClient.PgClient)
         yield* sql`create table bench_bare (name text primary key, n int not null) with (fillfactor = 50)`
         yield* sql`insert into bench_bare values ('cycle', 0)`
