@@ -93,6 +93,9 @@ export const suite: Suite = {
             ...over("http.vsBare", ours, row("bare")),
             ...over("http.vsExpressRedis", ours, row("expressRedis")),
             ...over("http.vsExpressPg", ours, row("expressPg")),
+            // What a session that costs nothing would reach.
+            ...over("http.bare.vsExpressRedis", row("bare"), row("expressRedis")),
+            ...over("http.bare.vsExpressPg", row("bare"), row("expressPg")),
             ...over("http.expressStore.vsExpressRedis", row("expressOurs"), row("expressRedis")),
             ...over("http.expressStore.vsExpressPg", row("expressOurs"), row("expressPg"))
           },

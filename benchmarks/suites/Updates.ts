@@ -17,6 +17,8 @@ const { sessionCount } = Workload
 const callers = 64
 const alone = 100
 const together = 2_048
+/** As many as a node has in flight. */
+const statementsInFlight = 3
 
 const measureWorkload = Effect.fnUntraced(function* (
   url: Node.Url,
@@ -47,6 +49,8 @@ const measureWorkload = Effect.fnUntraced(function* (
 
   // Callers work on sessions of their own, as those of different users do, however far one is behind.
   const own = (index: number) => index % (sessionCount - (sessionCount % callers))
+  const patch = (value: string) => JSON.stringify({ [attribute.name]: { v: value, n: "1" } })
+  const textArray = (values: ReadonlyArray<string>) => `{${values.map((value) => JSON.stringify(value)).join(",")}}`
   const update = (index: number) =>
     Effect.gen(function* () {
       const session = latest[own(index)] as Session
@@ -100,11 +104,33 @@ const measureWorkload = Effect.fnUntraced(function* (
     ],
     rounds(9)
   )
+  /** As many rows with each statement as there are callers, and nothing looked at: what PostgreSQL can do on this machine. */
+  const bareMany = (index: number) => {
+    const rows = Array.from({ length: callers }, (_, i) => own(index * callers + i))
+    return Effect.map(
+      sql`with u as (
+          update bench_bare b set version = b.version + 1, attributes = b.attributes || i.patch::jsonb
+          from unnest(${`{${rows.map((i) => `k${i}`).join(",")}}`}::text::text[], ${textArray(rows.map(() => patch(nextValue())))}::text::text[]) i (key, patch)
+          where b.key = i.key returning b.key, b.version
+        )
+        select count(*)::int as changed, (select count(*) from (select pg_notify('bench', string_agg('U' || u.key || u.version, ';')) from u) n) from u`,
+      ([row]) => row?.changed === callers
+    )
+  }
+  const floorOf = (count: number): Effect.Effect<number, unknown> =>
+    count === 1
+      ? Workload.shared(alone, 1, bare)
+      : Effect.map(Workload.shared(together / callers, statementsInFlight, bareMany), (right) => right * callers)
   const both = (operations: number, count: number): ReadonlyArray<Contender<unknown>> => [
     {
       name: `get, set, update, ${count === 1 ? "one caller" : `${count} callers`}`,
       operations,
       run: Workload.shared(operations, count, readAndUpdate)
+    },
+    {
+      name: `floor: ${count === 1 ? "the same UPDATE" : `UPDATE of ${callers} rows at a time`}, pg_notify`,
+      operations,
+      run: floorOf(count)
     },
     ...(redis === undefined
       ? []
@@ -129,8 +155,10 @@ const measureWorkload = Effect.fnUntraced(function* (
   if (written < changes) return yield* new NotMeasured({ message: `Only ${written} activities were written` })
 
   const id = (name: string) => `update.${workload.infix}${name}`
-  const vsRedis = (name: string, [ours, theirs]: typeof singleWhole) =>
-    ours === undefined || theirs === undefined ? {} : { [id(name)]: rateRatio(ours, theirs) }
+  const vsRedis = (name: string, [ours, floor, theirs]: typeof singleWhole) =>
+    ours === undefined || floor === undefined || theirs === undefined
+      ? {}
+      : { [id(name)]: rateRatio(ours, theirs), [id(`floor.${name}`)]: rateRatio(floor, theirs) }
   return {
     rowUpdates: changes + written,
     tables: [
