@@ -21,6 +21,7 @@ export const inCore = {
   crypto: core("Crypto"),
   fillRegistry: core("FillRegistry"),
   lockFaults: core("LockFaults"),
+  logins: core("Logins"),
   modify: core("Modify"),
   nodeClock: core("NodeClock"),
   operations: core("Operations"),

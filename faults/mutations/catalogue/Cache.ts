@@ -11,7 +11,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "fill-registration",
     guarantee: "G1",
     step: "what is in flight is registered, so that notices reach it",
-    edits: [edit(fills, "this.fills.set(key, new Set([fill]))", "void others")],
+    edits: [edit(fills, "this.fills.add(key, fill)")],
     tests: [boundedStaleness]
   },
   {

@@ -173,6 +173,20 @@ export const mutations: ReadonlyArray<Mutation> = [
     only: "an unknown key or a wrong secret|a rotation replaces the secret"
   },
   {
+    name: "load-one-live",
+    guarantee: "G6",
+    step: "of one session that is loaded the node finds out whether it is live",
+    edits: [
+      edit(
+        "packages/pg/src/internal/sql/Read.ts",
+        "const isLive = expiresAt > now && (idleTimeout === undefined || lastAccessedAt + idleTimeout > now)",
+        "const isLive = expiresAt > now && (idleTimeout === undefined || lastAccessedAt > 0)"
+      )
+    ],
+    tests: [conformance],
+    only: "live exactly until"
+  },
+  {
     name: "sql-rotate-live",
     guarantee: "G4",
     step: "a rotation revives no session whose deadline has passed",

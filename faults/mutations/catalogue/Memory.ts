@@ -100,6 +100,28 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
+    name: "absent-token-copy",
+    guarantee: "G10",
+    step: "nor does an id that is remembered as absent",
+    edits: [edit("packages/core/src/internal/SessionLoader.ts", "presented.token, time)", "load.token, time)")],
+    tests: [inCore.hostileInput],
+    only: "cut out of long headers"
+  },
+  {
+    name: "given-id-shape",
+    guarantee: "G9",
+    step: "an id that a bridge gives must have the shape of one",
+    edits: [
+      edit(
+        "packages/core/src/internal/store/GivenId.ts",
+        "given !== undefined && !isToken(Redacted.value(given))",
+        "given === null"
+      )
+    ],
+    tests: [inCore.logins],
+    only: "not the shape of one"
+  },
+  {
     name: "memo-expiry",
     guarantee: "G6",
     step: "a decoded value is no answer by itself where the attribute has an end of its own",

@@ -1,11 +1,12 @@
 /** Loading and proving. */
 import { edit, type Mutation } from "../Mutation.ts"
-import { inCore, inHttp } from "../TestFiles.ts"
+import { inCore } from "../TestFiles.ts"
 
 const loader = "packages/core/src/internal/SessionLoader.ts"
 const reads = "packages/core/src/internal/store/Reads.ts"
 const proof = "packages/core/src/internal/Proof.ts"
 const entries = "packages/core/src/internal/CacheEntries.ts"
+const whereabouts = "packages/core/src/internal/Whereabouts.ts"
 const {
   boundedStaleness,
   cacheEntries,
@@ -45,7 +46,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "join-unknown-id",
     guarantee: "G2",
     step: "an id that a joined load does not accept is asked for again: it may be newer",
-    edits: [edit(loader, ": load(token, true)", ": Effect.succeed(loaded)")],
+    edits: [edit(loader, ": load(key, token, true)", ": Effect.succeed(loaded)")],
     tests: [readYourWrites]
   },
   {
@@ -79,14 +80,14 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "read-overtaken",
     guarantee: "G4",
     step: "a read that was overtaken by an ending asks again",
-    edits: [edit(reads, "if (overtaken && attempt < staleAnswerRetries - 1) continue")],
+    edits: [edit(reads, "(isTooOld || overtaken)", "isTooOld")],
     tests: [resurrection]
   },
   {
     name: "read-late-answer",
     guarantee: "G1",
     step: "an answer that is older than maxStaleness when it arrives is asked for again",
-    edits: [edit(reads, "if (clock.now() - sentAt > settings.maxStaleness) continue")],
+    edits: [edit(reads, "const isTooOld = clock.now() - sentAt > settings.maxStaleness", "const isTooOld = false")],
     tests: [boundedStaleness]
   },
   {
@@ -100,7 +101,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "read-min-version-join",
     guarantee: "G2",
     step: "a read with a version joins no load from before it",
-    edits: [edit(reads, "return load(token, minVersion !== undefined)", "return load(token, false)")],
+    edits: [edit(reads, "return miss(key, token, minVersion !== undefined)", "return miss(key, token, false)")],
     tests: [readYourWrites]
   },
   {
@@ -128,7 +129,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "secret",
     guarantee: "G9",
     step: "the secret is compared, not only the key",
-    edits: [edit(proof, "if (hashesEqual(hash, secretHash)) return", "if (hash !== formerHash) return")],
+    edits: [edit(proof, "if (hashesEqual(proof, secretHash)) return", "if (proof !== formerHash) return")],
     tests: [hostileInput]
   },
   {
@@ -172,21 +173,21 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
-    name: "place-left",
+    name: "id-left",
     guarantee: "G4",
     step: "a remembered id leads to no session that has left memory",
-    edits: [edit(entries, "known.entry.cached && ")],
+    edits: [edit(entries, " && known.entry.cached")],
     tests: [cacheEntries]
   },
   {
-    name: "place-owner",
+    name: "id-owner",
     guarantee: "G4",
     step: "nor to one of another cache",
-    edits: [edit(entries, " && place.owner === this.mark")],
+    edits: [edit(whereabouts, " && id.#owner === owner")],
     tests: [cacheEntries]
   },
   {
-    name: "place-vacated",
+    name: "id-vacated",
     guarantee: "G10",
     step: "a remembered id keeps no session in memory that has left it",
     edits: [
@@ -199,20 +200,21 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
-    name: "place-id",
-    guarantee: "G4",
-    step: "nor to the session of another id than the one that is asked for",
-    edits: [
-      edit(
-        "packages/http/src/internal/RequestSession.ts",
-        "presented.place?.id === id ? presented.place : new InMemory.Place(id)",
-        "presented.place ?? new InMemory.Place(id)"
-      )
-    ],
-    tests: [inHttp.requestSession]
+    name: "id-former",
+    guarantee: "G10",
+    step: "nor one that another id has taken over",
+    edits: [edit(entries, "    this.vacate()\n    const former", "    const former")],
+    tests: [cacheEntries]
   },
   {
-    name: "place-ids-hidden",
+    name: "id-turns",
+    guarantee: "G12",
+    step: "ids that are made anew for each request do not take turns in leading to a session",
+    edits: [edit(entries, " && !handle.isLedTo")],
+    tests: [cacheEntries]
+  },
+  {
+    name: "id-hidden",
     guarantee: "G9",
     step: "nor whoever walks over it to the ids of others",
     edits: [
@@ -232,18 +234,18 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [orderlyEnd]
   },
   {
-    name: "place-closed",
+    name: "id-closed",
     guarantee: "G11",
     step: "a store that has been closed answers nothing from memory to whoever reads without an effect",
-    edits: [edit(reads, "(operations.isOpen() ? hit(place) : undefined)", "hit(place)")],
+    edits: [edit(reads, "const handle = operations.isOpen() ? hit(id) : undefined", "const handle = hit(id)")],
     tests: [orderlyEnd]
   },
   {
-    name: "place-closed-peek",
+    name: "id-closed-peek",
     guarantee: "G11",
     step: "nor to whoever only looks",
     edits: [
-      edit(reads, "(operations.isOpen() ? cache.hit(place, clock.now()) : undefined)", "cache.hit(place, clock.now())")
+      edit(reads, "(operations.isOpen() ? cache.hit(id, clock.now()) : undefined)", "cache.hit(id, clock.now())")
     ],
     tests: [orderlyEnd]
   },

@@ -20,14 +20,13 @@ import { AbsentKeys } from "./internal/AbsentKeys.ts"
 import { CacheEntries, Entry, type Handle } from "./internal/CacheEntries.ts"
 import { touchBefore, validUntil } from "./internal/Deadlines.ts"
 import { type Fill, FillRegistry, groupOwner, userOwner } from "./internal/FillRegistry.ts"
-import type { Place } from "./internal/InMemory.ts"
 import { NodeClock } from "./internal/NodeClock.ts"
 import { type Presented, type Proof, prove } from "./internal/Proof.ts"
 import type { AnswerTime, Deadlines, SessionView } from "./internal/SessionView.ts"
 import { TouchBuffer } from "./internal/TouchBuffer.ts"
 import { Watchers } from "./internal/Watchers.ts"
 import { SessionConfig, type Settings } from "./SessionConfig.ts"
-import type { SessionKey } from "./SessionId.ts"
+import { keyOfToken, type SessionId, type SessionKey } from "./SessionId.ts"
 import type { Notice } from "./SessionNotifier.ts"
 import type { DeleteTarget, Revalidated, SessionRow } from "./SessionStorage.ts"
 
@@ -74,12 +73,17 @@ export class Cache {
   }
 
   /** A verified id that may be answered from memory, whatever that does to its idle time. */
-  hit(presented: string | Place, now: number): Handle | undefined {
-    const handle = typeof presented === "string" ? this.entries.handle(presented) : this.entries.handleAt(presented)
+  hit(id: SessionId, now: number): Handle | undefined {
+    const handle = this.entries.handle(id)
     if (handle === undefined || now >= handle.serveUntil || !this.isSynced(now)) return undefined
     this.counters.hits++
     handle.entry.used = true
     return handle
+  }
+
+  /** An id of this session will be presented again: it leads to it without a lookup, in the place of another one. */
+  keep(id: SessionId, handle: Handle): void {
+    this.entries.keep(id, handle)
   }
 
   /** A live entry, whether or not the presented id was seen before. */
@@ -122,11 +126,11 @@ export class Cache {
     return entry
   }
 
-  /** Remembers that the id does not exist, where the rules allow. */
+  /** Remembers that the id, of the fill's key and in a text of its own, does not exist, where the rules allow. */
   admitAbsence(fill: Fill, token: string, time: AnswerTime): void {
     if (!this.fills.admitsAbsence(fill)) return
     const lifetime = Math.min(absentMillis, this.settings.maxStaleness)
-    this.absent.remember(fill.key, token, time.sentAt + lifetime)
+    this.absent.remember(keyOfToken(token), token, time.sentAt + lifetime)
   }
 
   private prepared(entry: Entry, previous: Entry | undefined): Entry {

@@ -33,7 +33,7 @@ export type { SessionRow, StoredAttribute } from "./SessionRow.ts"
 
 /** What every answer carries. */
 export interface Answer {
-  /** The database's clock. */
+  /** The database's clock; see `Storage.load` for an answer that may lack it. */
   readonly now: number
 }
 
@@ -249,7 +249,7 @@ export type SweepOutcome =
 
 /** The operations of the port; see the module for what holds for all of them. */
 export interface Storage {
-  /** The live sessions among `keys`. Where there are none, the clock may be unknown: `-Infinity`. */
+  /** The live sessions among `keys`. Where keys were given and none of them has a row, the clock may be unknown: `-Infinity`. */
   readonly load: (keys: ReadonlyArray<SessionKey>) => Effect.Effect<Rows, SessionStoreUnavailable>
   /** A key that exists already fails with `DatabaseError` and leaves the session as it is. */
   readonly create: (request: CreateRequest) => Effect.Effect<Answer & CreateOutcome, SessionStoreUnavailable>

@@ -1,16 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { inspect } from "node:util"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import { CacheEntries, Entry } from "../src/internal/CacheEntries.ts"
 import { NodeClock } from "../src/internal/NodeClock.ts"
-import { Place } from "../src/internal/InMemory.ts"
 import { prove } from "../src/internal/Proof.ts"
 import { generate, GroupId, hashOfToken, SessionId, UserId } from "../src/SessionId.ts"
 import type { SessionRow } from "../src/SessionStorage.ts"
+import { collect, cutOut, reachable } from "./support/Heap.ts"
+import { Whereabouts } from "../src/internal/Whereabouts.ts"
 
 const clock = new NodeClock(Effect.runSync(Clock.Clock))
 
@@ -48,16 +48,16 @@ const put = (entries: CacheEntries, owner?: Parameters<typeof entryOf>[0]) => {
 describe("CacheEntries", () => {
   it("finds a session by its id and by its key, until it is removed", () => {
     const entries = new CacheEntries(10)
-    const { entry, id, token } = put(entries)
-    assert.strictEqual(entries.handle(token)?.entry, entry)
-    const found = entries.handle(token)?.id
+    const { entry, id } = put(entries)
+    assert.strictEqual(entries.handle(id)?.entry, entry)
+    const found = entries.handle(id)?.id
     assert(found !== undefined)
     assert.strictEqual(Redacted.value(found), Redacted.value(id))
-    assert.strictEqual(entries.handle(token)?.id, found)
+    assert.strictEqual(entries.handle(id)?.id, found)
     assert.strictEqual(entries.entry(entry.key), entry)
     entries.remove(entry)
     entries.remove(entry)
-    assert.isUndefined(entries.handle(token))
+    assert.isUndefined(entries.handle(id))
     assert.isUndefined(entries.entry(entry.key))
     assert.isFalse(entry.cached)
     assert.strictEqual(entries.size, 0)
@@ -69,19 +69,19 @@ describe("CacheEntries", () => {
     const former = generate(before.entry.key)
     entries.putHandle(before.entry.accept(Redacted.value(former), "former"))
     const after = put(entries, { key: before.entry.key, version: 2n })
-    assert.isUndefined(entries.handle(before.token))
-    assert.isUndefined(entries.handle(Redacted.value(former)))
-    assert.strictEqual(entries.handle(after.token)?.entry, after.entry)
+    assert.isUndefined(entries.handle(before.id))
+    assert.isUndefined(entries.handle(former))
+    assert.strictEqual(entries.handle(after.id)?.entry, after.entry)
     assert.isFalse(before.entry.cached)
     assert.strictEqual(entries.size, 1)
   })
 
   it("an entry that is not in the cache cannot be made findable", () => {
     const entries = new CacheEntries(10)
-    const { entry, token } = put(entries)
+    const { entry, id, token } = put(entries)
     entries.remove(entry)
     entries.putHandle(entry.accept(token, "current"))
-    assert.isUndefined(entries.handle(token))
+    assert.isUndefined(entries.handle(id))
   })
 
   it("a former id is served until its own end, which may be earlier than the session's", () => {
@@ -96,21 +96,23 @@ describe("CacheEntries", () => {
     assert.strictEqual(Effect.runSync(handle.exit), handle)
   })
 
-  describe("a place", () => {
+  describe("an id object", () => {
     const there = (owner?: Parameters<typeof entryOf>[0]) => {
       const entries = new CacheEntries(10)
       const made = put(entries, owner)
-      const place = new Place(made.id)
-      const handle = entries.handleAt(place)
+      const handle = entries.handle(made.id)
+      assert(handle !== undefined)
       assert.strictEqual(handle, made.entry.current)
-      assert.strictEqual(place.handle, handle)
-      return { ...made, entries, place }
+      assert.isTrue(handle.isLedTo)
+      return { ...made, entries, handle }
     }
+    /** An id object of its own. */
+    const copyOf = (id: SessionId) => Option.getOrThrow(SessionId.fromString(Redacted.value(id)))
 
-    it("remembers nothing of an id that is not in memory", () => {
-      const place = new Place(generate())
-      assert.isUndefined(new CacheEntries(10).handleAt(place))
-      assert.isUndefined(place.handle)
+    it("leads nowhere while its session is not in memory", () => {
+      const id = generate()
+      assert.isUndefined(new CacheEntries(10).handle(id))
+      assert.isUndefined(Whereabouts.clear(id))
     })
 
     const endings: Record<string, (cached: ReturnType<typeof there>) => void> = {
@@ -122,52 +124,59 @@ describe("CacheEntries", () => {
       it(`leads nowhere, and holds nothing, when the session ${name}`, () => {
         const cached = there()
         end(cached)
-        assert.isUndefined(cached.place.handle)
-        assert.isUndefined(cached.entries.handleAt(cached.place))
+        assert.isUndefined(Whereabouts.clear(cached.id))
+        assert.isFalse(cached.handle.isLedTo, "nor is it held")
+        assert.isUndefined(cached.entries.handle(cached.id))
       })
     }
 
-    it("of a former id is given up, too", () => {
+    it("that is a former one leads nowhere then, too", () => {
       const { entries, entry } = there()
       const former = generate(entry.key)
       entries.putHandle(entry.accept(Redacted.value(former), "former"))
-      const place = new Place(former)
-      assert.strictEqual(entries.handleAt(place), entry.former)
+      assert.strictEqual(entries.handle(former), entry.former)
+      assert.isTrue(entry.former?.isLedTo)
       entries.remove(entry)
-      assert.isUndefined(place.handle)
+      assert.isUndefined(Whereabouts.clear(former))
     })
 
     it("leads to the handle that has taken the place of the one it knew", () => {
-      const { entries, entry, place, token } = there()
+      const { entries, entry, id, token } = there()
       const second = entry.accept(token, "current")
+      assert.isUndefined(Whereabouts.clear(id))
       entries.putHandle(second)
-      assert.isUndefined(place.handle)
-      assert.strictEqual(entries.handleAt(place), second)
+      assert.strictEqual(entries.handle(id), second)
     })
 
     it("never leads to a handle that its session has replaced, or that has left", () => {
-      const { entries, entry, place, token } = there()
+      const { entries, entry, id, token } = there()
       // Accepted again, and not made findable: the map still has the first one.
       entry.accept(token, "current")
-      entries.handleAt(place)
+      entries.handle(id)
       entries.remove(entry)
-      assert.isUndefined(entries.handleAt(place))
+      assert.isUndefined(entries.handle(id))
     })
 
-    it("that another cache knows is looked up in this one", () => {
-      const { id, place } = there()
+    it("that another cache knows is looked up in this one, and leads there if its holder keeps it", () => {
+      const { handle, id } = there()
       const others = new CacheEntries(10)
-      assert.isUndefined(others.handleAt(place))
+      assert.isUndefined(others.handle(id))
       const { entry } = entryOf()
       others.put(entry)
       others.putHandle(entry.accept(Redacted.value(id), "current"))
-      assert.strictEqual(others.handleAt(place), entry.current)
+      assert.strictEqual(others.handle(id), entry.current)
+      assert(entry.current !== undefined)
+      others.keep(id, entry.current)
+      assert.deepStrictEqual([handle.isLedTo, entry.current.isLedTo], [false, true])
+      others.remove(entry)
+      assert.isUndefined(Whereabouts.clear(id))
     })
 
     it("leads whoever walks over it, or over its session, to nobody's id", () => {
-      const { entries, place, token } = there()
-      const others = Array.from({ length: 5 }, () => put(entries).token)
-      const seen = inspect([place, entries.handleAt(place), entries], {
+      const { entries, handle, id, token } = there()
+      const others = Array.from({ length: 5 }, () => put(entries))
+      for (const other of others) entries.handle(other.id)
+      const seen = inspect([id, handle, entries], {
         customInspect: false,
         depth: Infinity,
         showHidden: true,
@@ -175,16 +184,35 @@ describe("CacheEntries", () => {
         maxStringLength: null
       })
       assert.include(seen, token.slice(0, 22), "the key")
-      for (const each of [token, ...others]) assert.notInclude(seen, each.slice(22))
+      for (const each of [token, ...others.map((other) => other.token)]) assert.notInclude(seen, each.slice(22))
     })
 
-    it("is the latest one of a session that has two", () => {
-      const { entries, entry, id, place } = there()
-      const second = new Place(id)
-      assert.strictEqual(entries.handleAt(second), entry.current)
-      assert.isUndefined(place.handle)
+    it("does not take turns with others that are made anew", () => {
+      const { entries, handle, id } = there()
+      const another = copyOf(id)
+      assert.strictEqual(entries.handle(another), handle)
+      assert.isUndefined(Whereabouts.clear(another))
+      assert.strictEqual(Whereabouts.clear(id), handle, "the first one still leads there")
+    })
+
+    it("is the latest of those that their holders keep", () => {
+      const { entries, entry, handle, id } = there()
+      const second = copyOf(id)
+      entries.keep(second, handle)
+      assert.isUndefined(Whereabouts.clear(id))
+      assert.strictEqual(entries.handle(second), handle)
       entries.remove(entry)
-      assert.isUndefined(second.handle)
+      assert.isUndefined(Whereabouts.clear(second))
+      assert.isFalse(handle.isLedTo)
+    })
+
+    it("that is frozen is looked up each time", () => {
+      const { entries, handle, id } = there()
+      const frozen = Object.freeze(copyOf(id))
+      entries.keep(frozen, handle)
+      assert.strictEqual(entries.handle(frozen), handle)
+      assert.isUndefined(Whereabouts.clear(frozen))
+      assert.strictEqual(entries.handle(id), handle)
     })
   })
 
@@ -196,7 +224,7 @@ describe("CacheEntries", () => {
     a.entry.used = true
     c.entry.used = true
     const d = put(entries)
-    assert.isUndefined(entries.handle(b.token))
+    assert.isUndefined(entries.handle(b.id))
     assert.deepStrictEqual(entries.keys(), keys(a, c, d))
     // The hand goes on from where it was: c was used, d was not.
     const e = put(entries)
@@ -217,11 +245,11 @@ describe("CacheEntries", () => {
       put(entries)
       // Each of them is used once in 200 visits: in a list by the order of use it would always be gone before.
       const regular = regulars[Math.floor(visit / 4) % 50]
-      if (visit % 4 === 0 && regular !== undefined && entries.handle(regular.token) !== undefined)
+      if (visit % 4 === 0 && regular !== undefined && entries.handle(regular.id) !== undefined)
         regular.entry.used = true
     }
     assert.lengthOf(
-      regulars.filter(({ token }) => entries.handle(token) !== undefined),
+      regulars.filter(({ id }) => entries.handle(id) !== undefined),
       50
     )
     assert.strictEqual(entries.size, 100)
@@ -263,24 +291,16 @@ describe("CacheEntries", () => {
     const entries = new CacheEntries(1_000)
     const made = Array.from({ length: 1_000 }, () => entryOf())
     for (const { entry } of made) entries.put(entry)
-    setFlagsFromString("--expose-gc")
-    const gc: unknown = runInNewContext("gc")
-    assert(typeof gc === "function")
-    const heap = (): number => {
-      Reflect.apply(gc, undefined, [])
-      return process.memoryUsage().heapUsed
-    }
-    const before = heap()
+    const before = reachable()
     for (const [n, { entry, token }] of made.entries()) {
-      const text = JSON.stringify(["x".repeat(20_000) + n, token])
-      const cut = text.slice(text.length - 2 - token.length, -2)
+      const cut = cutOut(token, n)
       assert.strictEqual(cut, token)
       const proof = prove(entry, cut, 0)
       assert(proof._tag === "Accepted")
       entries.putHandle(proof.handle)
     }
-    assert.isBelow(heap() - before, 2_000_000, "20 MB of headers")
-    assert.isTrue(made.every(({ entry, token }) => entries.handle(token)?.entry === entry))
+    assert.isBelow(reachable() - before, 2_000_000, "20 MB of headers")
+    assert.isTrue(made.every(({ entry, id }) => entries.handle(id)?.entry === entry))
   })
 
   for (const [what, capacity] of [
@@ -300,13 +320,10 @@ describe("CacheEntries", () => {
         // One fewer than there is room for: nobody has to go.
         if (live.length < 999) live.push(put(entries).entry)
       }
-      setFlagsFromString("--expose-gc")
-      const gc: unknown = runInNewContext("gc")
-      assert(typeof gc === "function")
       const kept = async (of: ReadonlyArray<WeakRef<Entry>>) => {
         // Nothing that was looked at in this turn can be collected in it.
         await new Promise((resolve) => setImmediate(resolve))
-        Reflect.apply(gc, undefined, [])
+        collect()
         return of.filter((entry) => entry.deref() !== undefined).length
       }
       // As many as may go before the hand is given up.

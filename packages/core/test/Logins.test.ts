@@ -1,16 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { SessionAttribute } from "../src/SessionAttribute.ts"
 import type { SessionOptions } from "../src/SessionConfig.ts"
 import { SessionStoreUnavailable, TooManySessions } from "../src/SessionError.ts"
 import { generate, givenId, SessionId, UserId, type WithGivenId } from "../src/SessionId.ts"
 import type { Storage } from "../src/SessionStorage.ts"
-import type { CreateOptions } from "../src/SessionStore.ts"
+import type { CreateOptions, RotateOptions } from "../src/SessionStore.ts"
 import { alice, begin, bob, isHeldUp, makeCluster, Note, noteOn, pass, quiet, settle } from "./support/Coherence.ts"
 
 const times = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, index) => index)
@@ -129,6 +131,22 @@ describe("logins that come together", () => {
       assert.instanceOf(yield* Effect.flip(refused), TooManySessions)
       assert.deepInclude(yield* Effect.flip(taken), { reason: "DatabaseError", outcome: "NotApplied" })
       assert.lengthOf(yield* controls.rows, 5)
+    })
+  )
+
+  it.effect("with a given id that has not the shape of one begin nothing", () =>
+    Effect.gen(function* () {
+      const { a, controls } = yield* setUp()
+      const session = yield* a.create(alice)
+      const given: CreateOptions & RotateOptions & WithGivenId = {
+        [givenId]: Redacted.make(`${session.key}${"\u0100".repeat(43)}`) as SessionId
+      }
+      for (const begun of [a.create(alice, given), a.createAnonymous(given), a.rotate(session.id, given)]) {
+        const exit = yield* Effect.exit(begun)
+        assert(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+      }
+      assert.lengthOf(yield* controls.rows, 1)
+      assert.strictEqual((yield* a.get(session.id)).key, session.key)
     })
   )
 

@@ -8,14 +8,7 @@
  * of settings that browsers reject fails when the layer is built, because browsers
  * would ignore the cookie without a word.
  */
-import {
-  InMemory,
-  type InvalidSessionConfig,
-  RecentMap,
-  type Session,
-  SessionId,
-  Setting
-} from "@effect-pg-session/core"
+import { type InvalidSessionConfig, RecentMap, type Session, SessionId, Setting } from "@effect-pg-session/core"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -76,8 +69,6 @@ export interface PresentedCookie {
   readonly minVersion: bigint | undefined
   /** Why the same id should be sent again: an old key signed it, half of its age has passed, or it lacks what the settings ask for. */
   readonly renew: "oldKey" | "aged" | "incomplete" | undefined
-  /** @internal The same for every request with this cookie. */
-  readonly place?: InMemory.Place | undefined
 }
 
 /** The cookie of an application. */
@@ -123,26 +114,23 @@ const plain = /^[ -~]*$/
 
 /** What a cookie says, and who has signed it. */
 interface Verified {
-  readonly place: InMemory.Place
+  readonly id: SessionId
   readonly version: string | undefined
   readonly issued: string | undefined
   readonly signedBy: "current" | "former"
   readonly minVersion: bigint | undefined
 }
 
-/** What a cookie means, where that does not depend on the time: in one object, since a visit to another one takes time. */
-class Lasting extends InMemory.Place implements PresentedCookie {
+/** What a cookie means, where that does not depend on the time. */
+class Lasting implements PresentedCookie {
+  readonly id: SessionId
   readonly minVersion: bigint | undefined
   readonly renew: PresentedCookie["renew"]
 
   constructor(id: SessionId, minVersion: bigint | undefined, renew: PresentedCookie["renew"]) {
-    super(id)
+    this.id = id
     this.minVersion = minVersion
     this.renew = renew
-  }
-
-  get place(): InMemory.Place {
-    return this
   }
 }
 
@@ -161,7 +149,7 @@ export const makeCookies = Effect.fnUntraced(function* (
   const recently = new RecentMap<string, Verified | Lasting>(rememberedCookies)
   const headers = new RecentMap<string, Verified | Lasting>(rememberedCookies)
 
-  const renewal = ({ issued, signedBy, version }: Omit<Verified, "place">, now: number): PresentedCookie["renew"] => {
+  const renewal = ({ issued, signedBy, version }: Omit<Verified, "id">, now: number): PresentedCookie["renew"] => {
     if (signedBy === "former") return "oldKey"
     if ((readYourWrites && version === undefined) || (maxAge !== Infinity && issued === undefined)) return "incomplete"
     return maxAge !== Infinity && now - Number(issued) * 1_000 > maxAge / 2 ? "aged" : undefined
@@ -181,17 +169,15 @@ export const makeCookies = Effect.fnUntraced(function* (
     const minVersion = readYourWrites && parts[2] !== undefined ? BigInt(parts[2]) : undefined
     const said = { version: parts[2], issued: parts[3], signedBy, minVersion } as const
     const verified =
-      maxAge === Infinity
-        ? new Lasting(id.value, minVersion, renewal(said, 0))
-        : { ...said, place: new InMemory.Place(id.value) }
+      maxAge === Infinity ? new Lasting(id.value, minVersion, renewal(said, 0)) : { ...said, id: id.value }
     recently.put(value, verified)
     return verified
   }
 
   const present = (verified: Verified | Lasting, now: number): Result.Result<PresentedCookie> => {
     if (verified instanceof Lasting) return Result.succeed(verified)
-    const { minVersion, place } = verified
-    return Result.succeed({ id: place.id, minVersion, renew: renewal(verified, now), place })
+    const { id, minVersion } = verified
+    return Result.succeed({ id, minVersion, renew: renewal(verified, now) })
   }
 
   const decodeValue = (

@@ -115,7 +115,10 @@ export class AttributeTable implements ReadonlyMap<string, AttributeSlot> {
   }
 
   /** The same with some attributes set, and others removed. */
-  with(set: ReadonlyArray<readonly [name: string, stored: StoredAttribute]>, removed: ReadonlyArray<string>): AttributeTable {
+  with(
+    set: ReadonlyArray<readonly [name: string, stored: StoredAttribute]>,
+    removed: ReadonlyArray<string>
+  ): AttributeTable {
     const positions = set.map(([name]) => this.shape.position(name))
     if (removed.length > 0 || positions.includes(-1)) {
       const attributes = new Map<string, StoredAttribute>(this)

@@ -11,20 +11,20 @@
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type { Session } from "../Session.ts"
-import type { SecretHash, SessionKey } from "../SessionId.ts"
-import type { Place } from "./InMemory.ts"
+import type { SecretHash, SessionId, SessionKey } from "../SessionId.ts"
 import { MultiMap } from "./MultiMap.ts"
 import { SessionImpl } from "./SessionImpl.ts"
 import { SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
+import { Whereabouts } from "./Whereabouts.ts"
 
 /** A session in memory, by an id that was verified against it: a hit by that id hashes nothing. */
 export class Handle extends SessionImpl {
   declare readonly view: Entry
   /** The answer to a hit, made once. */
   readonly exit: Exit.Exit<Session>
-  /** Who goes past the lookup by the id. */
-  private place: Place | undefined = undefined
+  /** The id that leads here without a lookup. */
+  private ledBy: SessionId | undefined = undefined
 
   constructor(entry: Entry, token: string, hash: SecretHash | undefined) {
     super(entry, token, hash)
@@ -41,20 +41,24 @@ export class Handle extends SessionImpl {
     return this === view.former ? Math.min(view.serveUntil, view.formerDeadline) : view.serveUntil
   }
 
-  /** Lets the holder of an id come here without a lookup; one at a time. */
-  settle(place: Place, owner: object): void {
-    place.handle?.vacate()
+  /** Whether an id leads here. */
+  get isLedTo(): boolean {
+    return this.ledBy !== undefined
+  }
+
+  /** Lets its id lead here without a lookup, in the place of the one that did. */
+  settle(id: SessionId, owner: object): void {
+    if (this.ledBy === id) return
     this.vacate()
-    place.handle = this
-    place.owner = owner
-    this.place = place
+    const former = Whereabouts.clear(id)
+    if (former !== undefined) former.ledBy = undefined
+    if (Whereabouts.set(id, this, owner)) this.ledBy = id
   }
 
   vacate(): void {
-    if (this.place === undefined) return
-    this.place.handle = undefined
-    this.place.owner = undefined
-    this.place = undefined
+    if (this.ledBy === undefined) return
+    Whereabouts.clear(this.ledBy)
+    this.ledBy = undefined
   }
 }
 
@@ -97,7 +101,7 @@ const maxRemoved = 1_000
 
 export class CacheEntries {
   private readonly capacity: number
-  /** What places know this cache by. */
+  /** What ids know this cache by: it leads nowhere. */
   private readonly mark = {}
   // Private to the engine, so that nothing which walks over an object's properties finds the ids.
   readonly #byToken = new Map<string, Handle>()
@@ -115,17 +119,21 @@ export class CacheEntries {
     this.capacity = capacity
   }
 
-  handle(token: string): Handle | undefined {
-    return this.#byToken.get(token)
+  /**
+   * The session of an id that was verified. The id remembers it until the session goes, unless another one does: ids that are made anew
+   * each time must not take turns.
+   */
+  handle(id: SessionId): Handle | undefined {
+    const known = Whereabouts.of(id, this.mark)
+    if (known !== undefined && known.entry.cached) return known
+    const handle = this.#byToken.get(Redacted.value(id))
+    if (handle !== undefined && !handle.isLedTo) handle.settle(id, this.mark)
+    return handle
   }
 
-  /** The same for the id of a place, which remembers it until the session goes. */
-  handleAt(place: Place): Handle | undefined {
-    const known = place.handle
-    if (known !== undefined && known.entry.cached && place.owner === this.mark) return known
-    const handle = this.handle(Redacted.value(place.id))
-    handle?.settle(place, this.mark)
-    return handle
+  /** The id will be presented again, as a cookie's that is remembered. */
+  keep(id: SessionId, handle: Handle): void {
+    handle.settle(id, this.mark)
   }
 
   entry(key: SessionKey): Entry | undefined {
@@ -208,7 +216,7 @@ export class CacheEntries {
     }
   }
 
-  /** Takes an entry out of everything but its place. */
+  /** Takes an entry out of everything but its place in the order. */
   private unlink(entry: Entry): void {
     entry.leave()
     if (entry.current !== undefined) this.#byToken.delete(entry.current.token)

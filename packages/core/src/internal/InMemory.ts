@@ -6,30 +6,13 @@
 import type { Session } from "../Session.ts"
 import type { SessionId } from "../SessionId.ts"
 import type { Sessions } from "../SessionStore.ts"
-import type { Handle } from "./CacheEntries.ts"
-
-/**
- * An id that is presented again and again, and where its session was last found: as long as the session stays in memory, finding it
- * takes neither the id's text nor a lookup. Each of those waits for main memory, which takes longer than anything else of a hit.
- */
-export class Place {
-  readonly id: SessionId
-  /** Set and taken away by a cache; never the session of another id. */
-  handle: Handle | undefined = undefined
-  /** The mark of that cache, by which nobody gets from here to what else is in it. */
-  owner: object | undefined = undefined
-
-  constructor(id: SessionId) {
-    this.id = id
-  }
-}
 
 /** What a store has in memory; `undefined`: ask `find`. */
 export interface Memory {
-  /** Answers, and counts as activity, as `find` without options would. */
-  readonly find: (place: Place) => Session | undefined
+  /** Answers, and counts as activity, as `find` without options would. For ids that their holder keeps: asked again, each is found without a lookup. */
+  readonly find: (id: SessionId) => Session | undefined
   /** The same as `find` with `touch: false`. */
-  readonly peek: (place: Place) => Session | undefined
+  readonly peek: (id: SessionId) => Session | undefined
 }
 
 const known = new WeakMap<Sessions["find"], Memory>()

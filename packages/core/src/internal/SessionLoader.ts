@@ -63,16 +63,12 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<SessionLoader, never, Scope.Scope> {
   const loads = new Map<SessionKey, Load>()
 
-  const settle = (
-    load: Load,
-    fill: Fill,
-    row: SessionRow | undefined,
-    time: AnswerTime
-  ): Loaded => {
+  const settle = (load: Load, fill: Fill, row: SessionRow | undefined, time: AnswerTime): Loaded => {
     const entry = row && cache.admit(fill, row, time)
     const overtaken = entry !== undefined && cache.fills.mayHaveEnded(fill, entry)
-    if (entry === undefined || cache.verify(entry, load.token, load.presented)._tag !== "Accepted") {
-      cache.admitAbsence(fill, load.token, time)
+    const presented = (load.presented ??= presentedOf(load.token))
+    if (entry === undefined || cache.verify(entry, load.token, presented)._tag !== "Accepted") {
+      cache.admitAbsence(fill, presented.token, time)
     }
     // Who has ended never comes back: whatever else says so must not be served after this.
     if (entry === undefined) cache.supersede(load.key, undefined)

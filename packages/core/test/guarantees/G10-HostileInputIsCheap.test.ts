@@ -29,6 +29,7 @@ import {
   quiet,
   settle
 } from "../support/Coherence.ts"
+import { cutOut, reachable } from "../support/Heap.ts"
 
 const operations: ReadonlyArray<Operation> = [
   "load",
@@ -135,6 +136,17 @@ describe("ids", () => {
       assert.strictEqual(cache.evicted, 0)
       assert.strictEqual(yield* cluster.cost("load", "a", a.find(id)), 0)
       assert.lengthOf(yield* cluster.controls.rows, 1)
+    })
+  )
+
+  it.effect("made-up ones that were cut out of long headers keep nothing else of those in memory", () =>
+    Effect.gen(function* () {
+      const a = yield* (yield* makeCluster()).node("a")
+      const ids = madeUp(1_000).map(Redacted.value)
+      const before = reachable()
+      yield* Effect.forEach(ids, (id, n) => a.find(asId(cutOut(id, n))), { concurrency: 100 })
+      assert.strictEqual((yield* a.health).cache.absent, 1_000)
+      assert.isBelow(reachable() - before, 5_000_000, "20 MB of headers")
     })
   )
 

@@ -14,6 +14,7 @@ import { Session } from "../../src/Session.ts"
 import { SessionStoreUnavailable } from "../../src/SessionError.ts"
 import { GroupId } from "../../src/SessionId.ts"
 import * as InMemory from "../../src/internal/InMemory.ts"
+import { Whereabouts } from "../../src/internal/Whereabouts.ts"
 import type { Operation } from "../../src/internal/memory/MemoryFaults.ts"
 import type { SessionOptions } from "../../src/SessionConfig.ts"
 import { alice, begin, createNoted, makeCluster, Note, pass, settle } from "../support/Coherence.ts"
@@ -124,8 +125,8 @@ describe("the end", () => {
       const session = yield* createNoted(a)
       const other = yield* createNoted(a)
       yield* a.get(other.id)
-      const place = new InMemory.Place(other.id)
-      const inMemory = () => [InMemory.memoryOf(a).find(place)?.key, InMemory.memoryOf(a).peek(place)?.key]
+      const { id } = other
+      const inMemory = () => [InMemory.memoryOf(a).find(id)?.key, InMemory.memoryOf(a).peek(id)?.key]
       assert.deepStrictEqual(inMemory(), [other.key, other.key])
       const write = yield* controls.pauseBefore("write")
       const updating = yield* begin(a.update(Session.set(session, Note, "new")))
@@ -142,10 +143,12 @@ describe("the end", () => {
       assert.strictEqual(yield* controls.connections("a"), 1, "still connected")
       assert.isUndefined(closing.pollUnsafe())
       yield* touch.resume
-      assert.isDefined(place.handle)
+      const handle = Whereabouts.clear(id)
+      assert(handle !== undefined)
+      Whereabouts.set(id, handle, handle)
       yield* Fiber.join(closing)
       assert.strictEqual(yield* controls.connections("a"), 0)
-      assert.isUndefined(place.handle, "what remembers an id keeps nothing of a cache in memory that is no more")
+      assert.isUndefined(Whereabouts.clear(id), "an id keeps nothing of a cache in memory that is no more")
     })
   )
 

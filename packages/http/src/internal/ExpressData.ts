@@ -2,14 +2,7 @@
  * How express-session's data become a session's attributes, and back: one
  * attribute for each property, and one for the cookie without its date.
  */
-import {
-  type AttributeInvalid,
-  InMemory,
-  RecentMap,
-  Session,
-  SessionAttribute,
-  SessionId
-} from "@effect-pg-session/core"
+import { type AttributeInvalid, RecentMap, Session, SessionAttribute, SessionId } from "@effect-pg-session/core"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -52,21 +45,19 @@ const derive = (sid: string): SessionId => {
 }
 
 /** The ids of the latest requests: each is asked for several times. express-session has verified who sent them. */
-const derived = new RecentMap<string, InMemory.Place>(10_000)
+const derived = new RecentMap<string, SessionId>(10_000)
 /** Others are derived each time. */
 const isRemembered = (sid: string): boolean => /^[\x20-\x7e]{1,128}$/.test(sid)
 
-/** Any id of express-session's becomes one of ours; and where its session is in memory. */
-export const placeOf = (sid: string): InMemory.Place => {
+/** Any id of express-session's becomes one of ours. */
+export const idOf = (sid: string): SessionId => {
   const known = derived.get(sid)
   if (known !== undefined) return known
-  const place = new InMemory.Place(derive(sid))
+  const id = derive(sid)
   // It may be part of a long header.
-  if (isRemembered(sid)) derived.put(ownCopy(sid), place)
-  return place
+  if (isRemembered(sid)) derived.put(ownCopy(sid), id)
+  return id
 }
-
-export const idOf = (sid: string): SessionId => placeOf(sid).id
 
 /** Attributes as JSON texts, by name. */
 export type Texts = ReadonlyMap<string, string>

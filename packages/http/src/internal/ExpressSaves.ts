@@ -181,7 +181,7 @@ export const make = (options: ExpressStoreOptions) => {
       }),
     /** The same where memory has it; `undefined`: ask `get`. */
     getNow: ({ clock, memory }: Near, sid: string): ExpressSessionData | undefined => {
-      const session = memory.peek(ExpressData.placeOf(sid))
+      const session = memory.peek(ExpressData.idOf(sid))
       const data = session && ExpressData.knownDataOf(session, clock.currentTimeMillisUnsafe())
       if (session === undefined || data === undefined) return undefined
       if (!met.has(session.key)) met.put(session.key, true)
@@ -237,7 +237,7 @@ export const make = (options: ExpressStoreOptions) => {
       const own = known.get(data) ?? (request && known.get(request))
       if (own?.sid !== sid) return false
       const isUnchanged = ExpressData.withCookie(own.texts, data) === own.texts
-      return isUnchanged && memory.find(ExpressData.placeOf(sid)) !== undefined
+      return isUnchanged && memory.find(ExpressData.idOf(sid)) !== undefined
     },
     /** From now on nothing inserts the id on this node. */
     bury: (sid: string): void => buried.put(keyOf(sid), true),

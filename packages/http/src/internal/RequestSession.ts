@@ -135,14 +135,12 @@ export class RequestSession {
     const presented = this.presented()
     if (presented === undefined) return this.settle(none)
     const { id, minVersion } = presented
-    // Who wraps the cookie's service may answer another id than the one that was remembered.
-    const place = presented.place?.id === id ? presented.place : new InMemory.Place(id)
-    const remembered = minVersion === undefined ? this.environment.memory.find(place) : undefined
+    const remembered = minVersion === undefined ? this.environment.memory.find(id) : undefined
     if (remembered !== undefined) {
       if (presented.renew !== undefined) this.renew()
       return this.settle(Exit.succeed(Option.some(remembered)))
     }
-    const find = this.environment.store.find(presented.id, minVersion === undefined ? undefined : { minVersion })
+    const find = this.environment.store.find(id, minVersion === undefined ? undefined : { minVersion })
     // Only what is run is awaited by others, and what is run ends.
     const begun = Effect.suspend(() => {
       this.loading = true

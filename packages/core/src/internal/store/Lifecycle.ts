@@ -10,7 +10,6 @@ import type { Settings } from "../../SessionConfig.ts"
 import { SessionNotFound, SessionStoreUnavailable, SessionTooLarge, TooManySessions } from "../../SessionError.ts"
 import {
   generate,
-  givenId,
   hashOfToken,
   isToken,
   keyOfToken,
@@ -20,7 +19,7 @@ import {
 } from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { RotateOptions, Sessions } from "../../SessionStore.ts"
-import { presentedOf } from "../Proof.ts"
+import { givenOr } from "./GivenId.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Logins } from "./Logins.ts"
 import type { Operations } from "./Operations.ts"
@@ -61,8 +60,7 @@ export const make = (
       const token = Redacted.value(id)
       if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
       const key = keyOfToken(token)
-      const renewed = options?.[givenId] ?? generate(key)
-      const presented = presentedOf(Redacted.value(renewed))
+      const presented = givenOr(options, () => generate(key))
       const userId = options?.userId
       return operations.run(
         "rotate the session",
@@ -108,10 +106,9 @@ export const make = (
                   )
                 case "Rotated": {
                   letGo(cache, operations, outcome.evicted)
-                  operations.publish({ _tag: "Rotated", key, userId: outcome.row.userId, login: userId !== undefined })
-                  return Effect.succeed(
-                    takeIn(cache, fill, outcome.row, { sentAt, now: outcome.now }, presented)
-                  )
+                  const { row } = outcome
+                  operations.publish({ _tag: "Rotated", key: row.key, userId: row.userId, login: userId !== undefined })
+                  return Effect.succeed(takeIn(cache, fill, row, { sentAt, now: outcome.now }, presented))
                 }
               }
             }

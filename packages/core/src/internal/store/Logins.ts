@@ -6,7 +6,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
@@ -18,13 +17,7 @@ import {
   type SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
-import {
-  generate,
-  givenId,
-  keyOfToken,
-  type UserId,
-  type WithGivenId
-} from "../../SessionId.ts"
+import { generate, givenId, keyOfToken, type UserId, type WithGivenId } from "../../SessionId.ts"
 import type { CreateOutcome, CreateRequest, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
@@ -32,7 +25,8 @@ import { type Fill, userOwner } from "../FillRegistry.ts"
 import type { AnswerTime } from "../SessionView.ts"
 import { encodeAll, idleMillis, lifetimeMillis } from "./Encoding.ts"
 import type { Operations } from "./Operations.ts"
-import { type Presented, presentedOf } from "../Proof.ts"
+import type { Presented } from "../Proof.ts"
+import { givenOr } from "./GivenId.ts"
 import { letGo, takeIn } from "./TakeIn.ts"
 import { writeEach } from "./Writes.ts"
 
@@ -147,7 +141,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     insert: (userId, lifetime, options) =>
       Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
-        const presented = presentedOf(Redacted.value(options?.[givenId] ?? generate()))
+        const presented = givenOr(options, generate)
         const request: CreateRequest = {
           key: keyOfToken(presented.token),
           secretHash: presented.proof,

@@ -4,12 +4,11 @@
  */
 import type * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
-import * as Redacted from "effect/Redacted"
 import type { SessionId } from "../../SessionId.ts"
 import type { FindOptions } from "../../SessionStore.ts"
 
 /** What a kind of read does with the presented id, whenever it is run. */
-export type Perform<A, E> = (token: string, options: FindOptions | undefined) => Effect.Effect<A, E>
+export type Perform<A, E> = (id: SessionId, options: FindOptions | undefined) => Effect.Effect<A, E>
 
 export class Read<A, E> extends Effectable.Class<A, E> {
   private readonly perform: Perform<A, E>
@@ -24,6 +23,6 @@ export class Read<A, E> extends Effectable.Class<A, E> {
   }
 
   asEffect(): Effect.Effect<A, E> {
-    return this.perform(Redacted.value(this.id), this.options)
+    return this.perform(this.id, this.options)
   }
 }

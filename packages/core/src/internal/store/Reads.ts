@@ -5,11 +5,12 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { type ReadError, SessionNotFound, SessionStoreUnavailable } from "../../SessionError.ts"
-import { isToken, keyOfToken, type SessionKey } from "../../SessionId.ts"
+import { isToken, keyOfToken, type SessionId, type SessionKey } from "../../SessionId.ts"
 import type { Storage } from "../../SessionStorage.ts"
 import type { FindOptions, Sessions } from "../../SessionStore.ts"
 import type { Handle } from "../CacheEntries.ts"
@@ -91,7 +92,7 @@ export const make = Effect.fnUntraced(function* (
       if (isTooOld) return Effect.fail(tooOld(settings.maxStaleness))
       if (entry === undefined) return Effect.succeed(undefined)
       const proof = cache.verify(entry, token)
-      if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key })
+      if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key: entry.key })
       return Effect.succeed(proof._tag === "Accepted" ? proof.handle : undefined)
     })
 
@@ -134,20 +135,21 @@ export const make = Effect.fnUntraced(function* (
       handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
     )
 
-  /** The path that matters: a map lookup, and no allocation. */
-  const hit = (presented: string | InMemory.Place): Handle | undefined => {
+  /** The path that matters: no allocation, and a lookup only where this very id was not looked up before. */
+  const hit = (id: SessionId): Handle | undefined => {
     const now = clock.now()
     if (cache.touches.isFull) return undefined
-    const handle = cache.hit(presented, now)
+    const handle = cache.hit(id, now)
     if (handle !== undefined) cache.touch(handle.entry, now)
     return handle
   }
 
-  const performGet = (token: string, options: FindOptions | undefined): Effect.Effect<Session, ReadError> => {
+  const performGet = (id: SessionId, options: FindOptions | undefined): Effect.Effect<Session, ReadError> => {
     if (options === undefined && operations.isOpen()) {
-      const handle = hit(token)
+      const handle = hit(id)
       if (handle !== undefined) return handle.exit
     }
+    const token = Redacted.value(id)
     return Effect.flatMap(
       read(token, options),
       (handle) =>
@@ -156,14 +158,14 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const performFind = (
-    token: string,
+    id: SessionId,
     options: FindOptions | undefined
   ): Effect.Effect<Option.Option<Session>, SessionStoreUnavailable> => {
     if (options === undefined && operations.isOpen()) {
-      const handle = hit(token)
+      const handle = hit(id)
       if (handle !== undefined) return found(handle)
     }
-    return Effect.flatMap(read(token, options), (handle) => (handle === undefined ? none : found(handle)))
+    return Effect.flatMap(read(Redacted.value(id), options), (handle) => (handle === undefined ? none : found(handle)))
   }
 
   const reads: Reads = {
@@ -171,8 +173,12 @@ export const make = Effect.fnUntraced(function* (
     find: (id, options) => new Read(performFind, id, options)
   }
   InMemory.register(reads.find, {
-    find: (place) => (operations.isOpen() ? hit(place) : undefined),
-    peek: (place) => (operations.isOpen() ? cache.hit(place, clock.now()) : undefined)
+    find: (id) => {
+      const handle = operations.isOpen() ? hit(id) : undefined
+      if (handle !== undefined) cache.keep(id, handle)
+      return handle
+    },
+    peek: (id) => (operations.isOpen() ? cache.hit(id, clock.now()) : undefined)
   })
   return reads
 })

@@ -88,17 +88,25 @@ export const storageExpiry = ({ it, passed, tolerance }: Harness): void => {
         [idle.key, idle.lastAccessedAt + 60]
       ])
       for (let step = 1; step <= 7; step++) {
-        const { now, rows } = yield* storage.load(Array.from(deadline.keys()))
-        const live = new Set(rows.map(({ key }) => key))
-        for (const [key, end] of deadline) {
-          if (live.has(key)) assert.isBelow(now, end + tolerance)
-          // Not `else`: both may be true within the tolerance.
-          if (!live.has(key)) assert.isAtLeast(now, end - tolerance)
+        const keys = Array.from(deadline.keys())
+        let latest = 0
+        // Together, and each by itself.
+        for (const asked of [keys, ...keys.map((key) => [key])]) {
+          const { now, rows } = yield* storage.load(asked)
+          const live = new Set(rows.map(({ key }) => key))
+          for (const key of asked) {
+            const end = deadline.get(key) ?? 0
+            if (live.has(key)) assert.isBelow(now, end + tolerance)
+            // Not `else`: both may be true within the tolerance.
+            if (!live.has(key)) assert.isAtLeast(now, end - tolerance)
+          }
+          latest = Math.max(latest, now)
         }
-        yield* passed(now + 9)
+        yield* passed(latest + 9)
       }
       yield* passed(Math.max(...deadline.values()) + tolerance)
       expect((yield* storage.load(Array.from(deadline.keys()))).rows).toEqual([])
+      for (const key of deadline.keys()) expect((yield* storage.load([key])).rows).toEqual([])
     })
   )
 

@@ -72,8 +72,7 @@ export const patch = (
   return { text, names: [...members.keys()], bytes, expiring }
 }
 
-const member = (value: string, version: bigint): string =>
-  `{"v":${JSON.stringify(wellFormed(value))},"n":"${version}"}`
+const member = (value: string, version: bigint): string => `{"v":${JSON.stringify(wellFormed(value))},"n":"${version}"}`
 
 /** What becomes of a new session's attributes that are stored at the given time, in milliseconds. */
 export const ofNew = (writes: ReadonlyArray<AttributeWrite>, now: number): ReadonlyMap<string, StoredAttribute> =>

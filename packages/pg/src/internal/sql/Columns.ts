@@ -33,6 +33,16 @@ export const sessionColumns = (of: ColumnOf): string =>
     `${of("attributes")}::text`
   ].join(", ")
 
+/** Reads when a session ends. */
+export const deadlines = (
+  row: Row,
+  start: number
+): Pick<SessionRow, "lastAccessedAt" | "expiresAt" | "idleTimeout"> => ({
+  lastAccessedAt: millis(row[start + 9]),
+  expiresAt: millis(row[start + 10]),
+  idleTimeout: optional(row[start + 11], millis)
+})
+
 /** Reads a session from the columns that start at a position. */
 export const session = (row: Row, start: number): SessionRow => ({
   key: key(row[start]),
@@ -44,9 +54,7 @@ export const session = (row: Row, start: number): SessionRow => ({
   version: version(row[start + 6]),
   createdAt: millis(row[start + 7]),
   authenticatedAt: optional(row[start + 8], millis),
-  lastAccessedAt: millis(row[start + 9]),
-  expiresAt: millis(row[start + 10]),
-  idleTimeout: optional(row[start + 11], millis),
+  ...deadlines(row, start),
   attributes: Attributes.parse(text(row[start + 12]))
 })
 

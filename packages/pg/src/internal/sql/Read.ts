@@ -58,10 +58,9 @@ export const decodeRows = (rows: ReadonlyArray<Row>): Rows => ({
 export const decodeOne = ([row]: ReadonlyArray<Row>): Rows => {
   if (row === undefined) return { now: -Infinity, rows: [] }
   const now = Columns.clock(row[0])
-  const session = Columns.session(row, 1)
-  const { expiresAt, idleTimeout, lastAccessedAt } = session
+  const { expiresAt, idleTimeout, lastAccessedAt } = Columns.deadlines(row, 1)
   const isLive = expiresAt > now && (idleTimeout === undefined || lastAccessedAt + idleTimeout > now)
-  return { now, rows: isLive ? [session] : [] }
+  return { now, rows: isLive ? [Columns.session(row, 1)] : [] }
 }
 
 export const decodeRevalidated = (

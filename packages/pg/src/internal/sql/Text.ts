@@ -55,7 +55,7 @@ export const milliseconds = (expression: string): string => `round(${seconds(exp
 
 /**
  * The same in seconds, for what is answered and not computed with: a statement looks up each function that it calls before it runs, which takes
- * longer than the call. Microseconds are exact until the year 2200.
+ * longer than the call. Whole milliseconds are exact for as long as there are dates, microseconds until the year 2106.
  */
 export const seconds = (expression: string): string => `date_part('epoch', ${expression})`
 
@@ -113,5 +113,5 @@ export const unexpected = (what: string): never => {
   throw new UnexpectedAnswer(`the answer has an unexpected ${what}`)
 }
 
-/** The first row, which every statement answers. */
+/** The first row of a statement that always answers one. */
 export const firstRow = (rows: ReadonlyArray<Row>): Row => rows[0] ?? unexpected("number of rows")
