@@ -184,7 +184,7 @@ export const mutations: ReadonlyArray<Mutation> = [
       )
     ],
     tests: [conformance],
-    only: "live exactly until"
+    only: "live exactly until|counts as activity"
   },
   {
     name: "sql-rotate-live",

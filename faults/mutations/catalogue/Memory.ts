@@ -105,7 +105,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     step: "nor does an id that is remembered as absent",
     edits: [edit("packages/core/src/internal/SessionLoader.ts", "presented.token, time)", "load.token, time)")],
     tests: [inCore.hostileInput],
-    only: "cut out of long headers"
+    only: "made-up"
   },
   {
     name: "given-id-shape",
@@ -118,8 +118,7 @@ export const mutations: ReadonlyArray<Mutation> = [
         "given === null"
       )
     ],
-    tests: [inCore.logins],
-    only: "not the shape of one"
+    tests: [inCore.logins]
   },
   {
     name: "memo-expiry",

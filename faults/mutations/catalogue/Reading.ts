@@ -214,19 +214,6 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
-    name: "id-hidden",
-    guarantee: "G9",
-    step: "nor whoever walks over it to the ids of others",
-    edits: [
-      edit(
-        entries,
-        "private readonly mark = {}",
-        "private get mark(): object { return Object.fromEntries(this.#byToken) }"
-      )
-    ],
-    tests: [cacheEntries]
-  },
-  {
     name: "cache-ends",
     guarantee: "G10",
     step: "nothing of a cache stays in memory when its store has been closed",

@@ -101,7 +101,7 @@ const maxRemoved = 1_000
 
 export class CacheEntries {
   private readonly capacity: number
-  /** What ids know this cache by: it leads nowhere. */
+  /** What ids know this cache by; not the cache itself, which an id that is kept for long would keep. */
   private readonly mark = {}
   // Private to the engine, so that nothing which walks over an object's properties finds the ids.
   readonly #byToken = new Map<string, Handle>()
