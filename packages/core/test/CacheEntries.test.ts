@@ -90,7 +90,7 @@ describe("CacheEntries", () => {
     assert.strictEqual(entry.accept(token, "current").serveUntil, 900)
   })
 
-  it("the answer to a hit is made once", () => {
+  it("the answer to a hit is the session itself", () => {
     const { entry, token } = entryOf()
     const handle = entry.accept(token, "current")
     assert.strictEqual(Effect.runSync(handle.exit), handle)

@@ -21,14 +21,12 @@ import { Whereabouts } from "./Whereabouts.ts"
 /** A session in memory, by an id that was verified against it: a hit by that id hashes nothing. */
 export class Handle extends SessionImpl {
   declare readonly view: Entry
-  /** The answer to a hit, made once. */
-  readonly exit: Exit.Exit<Session>
   /** The id that leads here without a lookup. */
   private ledBy: SessionId | undefined = undefined
 
-  constructor(entry: Entry, token: string, hash: SecretHash | undefined) {
-    super(entry, token, hash)
-    this.exit = Exit.succeed(this)
+  /** The answer to a hit. A visit to one that was kept would take longer, with many sessions in memory. */
+  get exit(): Exit.Exit<Session> {
+    return Exit.succeed(this)
   }
 
   get entry(): Entry {
