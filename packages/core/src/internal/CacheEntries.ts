@@ -11,7 +11,7 @@
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type { Session } from "../Session.ts"
-import type { SecretHash, SessionId, SessionKey } from "../SessionId.ts"
+import type { SessionId, SessionKey } from "../SessionId.ts"
 import { MultiMap } from "./MultiMap.ts"
 import { SessionImpl } from "./SessionImpl.ts"
 import { SessionView } from "./SessionView.ts"
