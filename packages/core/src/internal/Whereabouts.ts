@@ -3,7 +3,7 @@
  * a lookup. Each of those waits for main memory, which takes longer than anything else of a hit.
  *
  * It stands in private fields of the id itself, which nobody else can see or reach. An id leads to one session in one cache, and one id to
- * each session.
+ * each session. One that was wiped (`Redacted.wipeUnsafe`) still leads there: wiping hides a text, it ends no session.
  */
 import type { SessionId } from "../SessionId.ts"
 import type { Handle } from "./CacheEntries.ts"
