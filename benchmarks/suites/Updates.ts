@@ -128,7 +128,7 @@ const measureWorkload = Effect.fnUntraced(function* (
       run: Workload.shared(operations, count, readAndUpdate)
     },
     {
-      name: `floor: ${count === 1 ? "the same UPDATE" : `UPDATE of ${callers} rows at a time`}, pg_notify`,
+      name: `floor: ${count === 1 ? "the same UPDATE" : `UPDATE of ${callers} rows`}, pg_notify`,
       operations,
       run: floorOf(count)
     },
