@@ -20,7 +20,7 @@ const [attribute] = Workload.one.attributes
 const phases = ["before", "write", "waiting", "after", "in all"] as const
 
 /** Of the operation that runs; its first write, and what was read last. */
-let write: { begin: number; end: number } | undefined
+let write: { begin: number; end: number; socket: Socket } | undefined
 let read = 0
 let watching = false
 
@@ -29,11 +29,12 @@ Object.assign(Socket.prototype, {
   write(this: Socket, ...arguments_: Parameters<Socket["write"]>): boolean {
     const begin = performance.now()
     const result = Reflect.apply(written, this, arguments_)
-    if (watching) write ??= { begin, end: performance.now() }
+    if (watching) write ??= { begin, end: performance.now(), socket: this }
     return result
   },
   push(this: Socket, ...arguments_: Parameters<Socket["push"]>): boolean {
-    read = performance.now()
+    // Its own notice comes to the node on another one.
+    if (this === write?.socket) read = performance.now()
     return Reflect.apply(pushed, this, arguments_)
   }
 })

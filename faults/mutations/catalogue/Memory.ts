@@ -111,13 +111,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "given-id-shape",
     guarantee: "G9",
     step: "an id that a bridge gives must have the shape of one",
-    edits: [
-      edit(
-        "packages/core/src/internal/store/GivenId.ts",
-        "given !== undefined && !isToken(Redacted.value(given))",
-        "given === null"
-      )
-    ],
+    edits: [edit("packages/core/src/internal/store/GivenId.ts", "!isToken(token) || ", "")],
     tests: [inCore.logins]
   },
   {

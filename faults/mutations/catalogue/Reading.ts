@@ -6,7 +6,6 @@ const loader = "packages/core/src/internal/SessionLoader.ts"
 const reads = "packages/core/src/internal/store/Reads.ts"
 const proof = "packages/core/src/internal/Proof.ts"
 const entries = "packages/core/src/internal/CacheEntries.ts"
-const whereabouts = "packages/core/src/internal/Whereabouts.ts"
 const {
   boundedStaleness,
   cacheEntries,
@@ -87,7 +86,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "read-late-answer",
     guarantee: "G1",
     step: "an answer that is older than maxStaleness when it arrives is asked for again",
-    edits: [edit(reads, "const isTooOld = clock.now() - sentAt > settings.maxStaleness", "const isTooOld = false")],
+    edits: [edit(reads, "(isTooOld || overtaken)", "overtaken")],
     tests: [boundedStaleness]
   },
   {
@@ -183,7 +182,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "id-owner",
     guarantee: "G4",
     step: "nor to one of another cache",
-    edits: [edit(whereabouts, " && id.#owner === owner")],
+    edits: [edit(entries, " && link.owner === this.mark")],
     tests: [cacheEntries]
   },
   {
@@ -200,17 +199,16 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [cacheEntries]
   },
   {
-    name: "id-former",
+    name: "id-not-kept",
     guarantee: "G10",
-    step: "nor one that another id has taken over",
-    edits: [edit(entries, "    this.vacate()\n    const former", "    const former")],
-    tests: [cacheEntries]
-  },
-  {
-    name: "id-turns",
-    guarantee: "G12",
-    step: "ids that are made anew for each request do not take turns in leading to a session",
-    edits: [edit(entries, " && !handle.isLedTo")],
+    step: "nor does a session keep the ids by which it was found",
+    edits: [
+      edit(
+        entries,
+        "Whereabouts.set(id, handle.link(this.mark))",
+        "Whereabouts.set(id, Object.assign(handle.link(this.mark), { id }))"
+      )
+    ],
     tests: [cacheEntries]
   },
   {
@@ -224,7 +222,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "id-closed",
     guarantee: "G11",
     step: "a store that has been closed answers nothing from memory to whoever reads without an effect",
-    edits: [edit(reads, "const handle = operations.isOpen() ? hit(id) : undefined", "const handle = hit(id)")],
+    edits: [edit(reads, "(operations.isOpen() ? hit(id) : undefined)", "hit(id)")],
     tests: [orderlyEnd]
   },
   {

@@ -81,11 +81,6 @@ export class Cache {
     return handle
   }
 
-  /** An id of this session will be presented again: it leads to it without a lookup, in the place of another one. */
-  keep(id: SessionId, handle: Handle): void {
-    this.entries.keep(id, handle)
-  }
-
   /** A live entry, whether or not the presented id was seen before. */
   live(key: SessionKey, now: number): Entry | undefined {
     const entry = this.entries.entry(key)

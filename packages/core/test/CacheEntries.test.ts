@@ -37,6 +37,9 @@ const entryOf = (owner: Partial<Pick<SessionRow, "key" | "userId" | "groupId" | 
   return { id, token: Redacted.value(id), entry }
 }
 
+/** What a program makes of a text that it has cut out itself. */
+const asId = (text: string): SessionId => Option.getOrThrow(SessionId.fromString(text))
+
 /** Puts an entry in, findable by its id. */
 const put = (entries: CacheEntries, owner?: Parameters<typeof entryOf>[0]) => {
   const made = entryOf(owner)
@@ -100,11 +103,11 @@ describe("CacheEntries", () => {
     const there = (owner?: Parameters<typeof entryOf>[0]) => {
       const entries = new CacheEntries(10)
       const made = put(entries, owner)
-      const handle = entries.handle(made.id)
-      assert(handle !== undefined)
-      assert.strictEqual(handle, made.entry.current)
-      assert.isTrue(handle.isLedTo)
-      return { ...made, entries, handle }
+      assert.strictEqual(entries.handle(made.id), made.entry.current)
+      const link = Whereabouts.of(made.id)
+      assert(link !== undefined)
+      assert.strictEqual(link.handle, made.entry.current)
+      return { ...made, entries, link }
     }
     /** An id object of its own. */
     const copyOf = (id: SessionId) => Option.getOrThrow(SessionId.fromString(Redacted.value(id)))
@@ -112,7 +115,7 @@ describe("CacheEntries", () => {
     it("leads nowhere while its session is not in memory", () => {
       const id = generate()
       assert.isUndefined(new CacheEntries(10).handle(id))
-      assert.isUndefined(Whereabouts.clear(id))
+      assert.isUndefined(Whereabouts.of(id))
     })
 
     const endings: Record<string, (cached: ReturnType<typeof there>) => void> = {
@@ -124,8 +127,7 @@ describe("CacheEntries", () => {
       it(`leads nowhere, and holds nothing, when the session ${name}`, () => {
         const cached = there()
         end(cached)
-        assert.isUndefined(Whereabouts.clear(cached.id))
-        assert.isFalse(cached.handle.isLedTo, "nor is it held")
+        assert.isUndefined(cached.link.handle)
         assert.isUndefined(cached.entries.handle(cached.id))
       })
     }
@@ -135,17 +137,18 @@ describe("CacheEntries", () => {
       const former = generate(entry.key)
       entries.putHandle(entry.accept(Redacted.value(former), "former"))
       assert.strictEqual(entries.handle(former), entry.former)
-      assert.isTrue(entry.former?.isLedTo)
+      assert.strictEqual(Whereabouts.of(former)?.handle, entry.former)
       entries.remove(entry)
-      assert.isUndefined(Whereabouts.clear(former))
+      assert.isUndefined(Whereabouts.of(former)?.handle)
     })
 
     it("leads to the handle that has taken the place of the one it knew", () => {
-      const { entries, entry, id, token } = there()
+      const { entries, entry, id, link, token } = there()
       const second = entry.accept(token, "current")
-      assert.isUndefined(Whereabouts.clear(id))
+      assert.isUndefined(link.handle)
       entries.putHandle(second)
       assert.strictEqual(entries.handle(id), second)
+      assert.strictEqual(Whereabouts.of(id)?.handle, second)
     })
 
     it("never leads to a handle that its session has replaced, or that has left", () => {
@@ -157,26 +160,24 @@ describe("CacheEntries", () => {
       assert.isUndefined(entries.handle(id))
     })
 
-    it("that another cache knows is looked up in this one, and leads there if its holder keeps it", () => {
-      const { handle, id } = there()
+    it("that another cache knows is looked up in this one, and leads there then", () => {
+      const { entries, entry, id, link } = there()
       const others = new CacheEntries(10)
       assert.isUndefined(others.handle(id))
-      const { entry } = entryOf()
-      others.put(entry)
-      others.putHandle(entry.accept(Redacted.value(id), "current"))
-      assert.strictEqual(others.handle(id), entry.current)
-      assert(entry.current !== undefined)
-      others.keep(id, entry.current)
-      assert.deepStrictEqual([handle.isLedTo, entry.current.isLedTo], [false, true])
-      others.remove(entry)
-      assert.isUndefined(Whereabouts.clear(id))
+      assert.strictEqual(Whereabouts.of(id), link)
+      const other = entryOf().entry
+      others.put(other)
+      others.putHandle(other.accept(Redacted.value(id), "current"))
+      assert.strictEqual(others.handle(id), other.current)
+      assert.strictEqual(Whereabouts.of(id)?.handle, other.current)
+      assert.strictEqual(entries.handle(id), entry.current)
     })
 
     it("leads whoever walks over it, or over its session, to nobody's id", () => {
-      const { entries, handle, id, token } = there()
+      const { entries, entry, id, token } = there()
       const others = Array.from({ length: 5 }, () => put(entries))
       for (const other of others) entries.handle(other.id)
-      const seen = inspect([id, handle, entries], {
+      const seen = inspect([id, entry, entries], {
         customInspect: false,
         depth: Infinity,
         showHidden: true,
@@ -187,32 +188,20 @@ describe("CacheEntries", () => {
       for (const each of [token, ...others.map((other) => other.token)]) assert.notInclude(seen, each.slice(22))
     })
 
-    it("does not take turns with others that are made anew", () => {
-      const { entries, handle, id } = there()
+    it("is one of many that lead to the same session, and all of them until it goes", () => {
+      const { entries, entry, id, link } = there()
       const another = copyOf(id)
-      assert.strictEqual(entries.handle(another), handle)
-      assert.isUndefined(Whereabouts.clear(another))
-      assert.strictEqual(Whereabouts.clear(id), handle, "the first one still leads there")
-    })
-
-    it("is the latest of those that their holders keep", () => {
-      const { entries, entry, handle, id } = there()
-      const second = copyOf(id)
-      entries.keep(second, handle)
-      assert.isUndefined(Whereabouts.clear(id))
-      assert.strictEqual(entries.handle(second), handle)
+      assert.strictEqual(entries.handle(another), entry.current)
+      assert.deepStrictEqual([Whereabouts.of(id), Whereabouts.of(another)], [link, link])
       entries.remove(entry)
-      assert.isUndefined(Whereabouts.clear(second))
-      assert.isFalse(handle.isLedTo)
+      assert.isUndefined(entries.handle(another))
     })
 
     it("that is frozen is looked up each time", () => {
-      const { entries, handle, id } = there()
+      const { entries, entry, id } = there()
       const frozen = Object.freeze(copyOf(id))
-      entries.keep(frozen, handle)
-      assert.strictEqual(entries.handle(frozen), handle)
-      assert.isUndefined(Whereabouts.clear(frozen))
-      assert.strictEqual(entries.handle(id), handle)
+      assert.strictEqual(entries.handle(frozen), entry.current)
+      assert.isUndefined(Whereabouts.of(frozen))
     })
   })
 
@@ -298,6 +287,8 @@ describe("CacheEntries", () => {
       const proof = prove(entry, cut, 0)
       assert(proof._tag === "Accepted")
       entries.putHandle(proof.handle)
+      // Nor does a session keep the ids by which it was found.
+      assert.strictEqual(entries.handle(asId(cutOut(token, -n))), proof.handle)
     }
     assert.isBelow(reachable() - before, 2_000_000, "20 MB of headers")
     assert.isTrue(made.every(({ entry, id }) => entries.handle(id)?.entry === entry))

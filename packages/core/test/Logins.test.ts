@@ -141,7 +141,13 @@ describe("logins that come together", () => {
       const given: CreateOptions & RotateOptions & WithGivenId = {
         [givenId]: Redacted.make(`${session.key}${"\u0100".repeat(43)}`) as SessionId
       }
-      for (const begun of [a.create(alice, given), a.createAnonymous(given), a.rotate(session.id, given)]) {
+      const another: RotateOptions & WithGivenId = { [givenId]: generate() }
+      for (const begun of [
+        a.create(alice, given),
+        a.createAnonymous(given),
+        a.rotate(session.id, given),
+        a.rotate(session.id, another)
+      ]) {
         const exit = yield* Effect.exit(begun)
         assert(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
       }

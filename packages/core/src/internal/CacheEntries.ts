@@ -16,13 +16,13 @@ import { MultiMap } from "./MultiMap.ts"
 import { SessionImpl } from "./SessionImpl.ts"
 import { SessionView } from "./SessionView.ts"
 import type { Activity } from "./TouchBuffer.ts"
-import { Whereabouts } from "./Whereabouts.ts"
+import { Link, Whereabouts } from "./Whereabouts.ts"
 
 /** A session in memory, by an id that was verified against it: a hit by that id hashes nothing. */
 export class Handle extends SessionImpl {
   declare readonly view: Entry
-  /** The id that leads here without a lookup. */
-  private ledBy: SessionId | undefined = undefined
+  /** What leads here without a lookup, once an id does. */
+  private way: Link | undefined = undefined
 
   /** The answer to a hit. A visit to one that was kept would take longer, with many sessions in memory. */
   get exit(): Exit.Exit<Session> {
@@ -39,24 +39,16 @@ export class Handle extends SessionImpl {
     return this === view.former ? Math.min(view.serveUntil, view.formerDeadline) : view.serveUntil
   }
 
-  /** Whether an id leads here. */
-  get isLedTo(): boolean {
-    return this.ledBy !== undefined
+  /** What an id of this session remembers, for as long as it is in the cache of that mark. */
+  link(mark: object): Link {
+    return (this.way ??= new Link(this, mark))
   }
 
-  /** Lets its id lead here without a lookup, in the place of the one that did. */
-  settle(id: SessionId, owner: object): void {
-    if (this.ledBy === id) return
-    this.vacate()
-    const former = Whereabouts.clear(id)
-    if (former !== undefined) former.ledBy = undefined
-    if (Whereabouts.set(id, this, owner)) this.ledBy = id
-  }
-
+  /** No id leads here any more. */
   vacate(): void {
-    if (this.ledBy === undefined) return
-    Whereabouts.clear(this.ledBy)
-    this.ledBy = undefined
+    if (this.way === undefined) return
+    this.way.handle = undefined
+    this.way = undefined
   }
 }
 
@@ -117,21 +109,16 @@ export class CacheEntries {
     this.capacity = capacity
   }
 
-  /**
-   * The session of an id that was verified. The id remembers it until the session goes, unless another one does: ids that are made anew
-   * each time must not take turns.
-   */
+  /** The session of an id that was verified; the id object remembers it until the session goes. */
   handle(id: SessionId): Handle | undefined {
-    const known = Whereabouts.of(id, this.mark)
-    if (known !== undefined && known.entry.cached) return known
+    const link = Whereabouts.of(id)
+    if (link !== undefined && link.owner === this.mark) {
+      const known = link.handle
+      if (known !== undefined && known.entry.cached) return known
+    }
     const handle = this.#byToken.get(Redacted.value(id))
-    if (handle !== undefined && !handle.isLedTo) handle.settle(id, this.mark)
+    if (handle !== undefined) Whereabouts.set(id, handle.link(this.mark))
     return handle
-  }
-
-  /** The id will be presented again, as a cookie's that is remembered. */
-  keep(id: SessionId, handle: Handle): void {
-    handle.settle(id, this.mark)
   }
 
   entry(key: SessionKey): Entry | undefined {

@@ -9,7 +9,7 @@ import type { Sessions } from "../SessionStore.ts"
 
 /** What a store has in memory; `undefined`: ask `find`. */
 export interface Memory {
-  /** Answers, and counts as activity, as `find` without options would. For ids that their holder keeps: asked again, each is found without a lookup. */
+  /** Answers, and counts as activity, as `find` without options would. */
   readonly find: (id: SessionId) => Session | undefined
   /** The same as `find` with `touch: false`. */
   readonly peek: (id: SessionId) => Session | undefined

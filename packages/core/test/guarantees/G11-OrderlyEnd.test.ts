@@ -143,12 +143,10 @@ describe("the end", () => {
       assert.strictEqual(yield* controls.connections("a"), 1, "still connected")
       assert.isUndefined(closing.pollUnsafe())
       yield* touch.resume
-      const handle = Whereabouts.clear(id)
-      assert(handle !== undefined)
-      Whereabouts.set(id, handle, handle)
+      assert.isDefined(Whereabouts.of(id)?.handle)
       yield* Fiber.join(closing)
       assert.strictEqual(yield* controls.connections("a"), 0)
-      assert.isUndefined(Whereabouts.clear(id), "an id keeps nothing of a cache in memory that is no more")
+      assert.isUndefined(Whereabouts.of(id)?.handle, "an id keeps nothing of a cache in memory that is no more")
     })
   )
 

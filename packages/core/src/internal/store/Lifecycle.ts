@@ -8,15 +8,7 @@ import type { Session } from "../../Session.ts"
 import type { Cache } from "../../SessionCache.ts"
 import type { Settings } from "../../SessionConfig.ts"
 import { SessionNotFound, SessionStoreUnavailable, SessionTooLarge, TooManySessions } from "../../SessionError.ts"
-import {
-  generate,
-  hashOfToken,
-  isToken,
-  keyOfToken,
-  type SessionId,
-  type SessionKey,
-  type WithGivenId
-} from "../../SessionId.ts"
+import { hashOfToken, isToken, keyOfToken, type SessionId, type SessionKey, type WithGivenId } from "../../SessionId.ts"
 import type { Deleted, DeleteTarget, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { RotateOptions, Sessions } from "../../SessionStore.ts"
 import { givenOr } from "./GivenId.ts"
@@ -60,7 +52,7 @@ export const make = (
       const token = Redacted.value(id)
       if (!isToken(token)) return Effect.fail(new SessionNotFound({ key: undefined }))
       const key = keyOfToken(token)
-      const presented = givenOr(options, () => generate(key))
+      const presented = givenOr(options, key)
       const userId = options?.userId
       return operations.run(
         "rotate the session",

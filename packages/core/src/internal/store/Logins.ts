@@ -17,7 +17,7 @@ import {
   type SessionTooLarge,
   TooManySessions
 } from "../../SessionError.ts"
-import { generate, givenId, keyOfToken, type UserId, type WithGivenId } from "../../SessionId.ts"
+import { givenId, keyOfToken, type UserId, type WithGivenId } from "../../SessionId.ts"
 import type { CreateOutcome, CreateRequest, SessionLimit, Storage } from "../../SessionStorage.ts"
 import type { CreateOptions } from "../../SessionStore.ts"
 import * as Coalescer from "../Coalescer.ts"
@@ -141,7 +141,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     insert: (userId, lifetime, options) =>
       Effect.flatMap(encodeAll(options?.attributes ?? [], settings), (attributes) => {
-        const presented = givenOr(options, generate)
+        const presented = givenOr(options)
         const request: CreateRequest = {
           key: keyOfToken(presented.token),
           secretHash: presented.proof,

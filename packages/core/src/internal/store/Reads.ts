@@ -135,7 +135,7 @@ export const make = Effect.fnUntraced(function* (
       handle === undefined || options?.touch === false ? Effect.succeed(handle) : touched(handle, token)
     )
 
-  /** The path that matters: no allocation, and a lookup only where this very id was not looked up before. */
+  /** The path that matters: a map lookup, and not even that for an id object that was looked up before. */
   const hit = (id: SessionId): Handle | undefined => {
     const now = clock.now()
     if (cache.touches.isFull) return undefined
@@ -173,11 +173,7 @@ export const make = Effect.fnUntraced(function* (
     find: (id, options) => new Read(performFind, id, options)
   }
   InMemory.register(reads.find, {
-    find: (id) => {
-      const handle = operations.isOpen() ? hit(id) : undefined
-      if (handle !== undefined) cache.keep(id, handle)
-      return handle
-    },
+    find: (id) => (operations.isOpen() ? hit(id) : undefined),
     peek: (id) => (operations.isOpen() ? cache.hit(id, clock.now()) : undefined)
   })
   return reads
