@@ -33,7 +33,7 @@ const askers = 500
 const attempts = 5
 
 /** The library's statements, by their texts. */
-const load = { is: "^(with clock.*secret_hash.*key = any|select .*secret_hash.*s\\.key = .1::text)", isNot: "^$" }
+const load = { is: "^(with clock.*secret_hash.*key = any|select .*secret_hash.*where key = .1::text)", isNot: "^$" }
 const revalidation = { is: "^with clock.*key = any", isNot: "secret_hash" }
 const touch = { is: "set last_accessed_at = v", isNot: "^$" }
 
