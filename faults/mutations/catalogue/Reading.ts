@@ -90,6 +90,13 @@ export const mutations: ReadonlyArray<Mutation> = [
     tests: [boundedStaleness]
   },
   {
+    name: "read-joined-end",
+    guarantee: "G6",
+    step: "what was found before its end is asked for again by whoever joined that load after it",
+    edits: [edit(reads, "clock.now() >= entry.deadline) return load", "clock.now() >= Infinity) return load")],
+    tests: [expiry]
+  },
+  {
     name: "read-min-version",
     guarantee: "G2",
     step: "memory below the version that a caller carries is not served",

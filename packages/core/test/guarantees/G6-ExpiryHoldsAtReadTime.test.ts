@@ -83,6 +83,25 @@ describe("limits, to the millisecond and without a sweep", () => {
     })
   )
 
+  it.effect("the absolute limit, also for whoever joins a load from before it that takes its time", () =>
+    Effect.gen(function* () {
+      const { controls, node } = yield* makeCluster(settings)
+      const a = yield* node("a")
+      const b = yield* node("b")
+      const start = yield* TestClock.testClockWith((clock) => clock.currentTimeMillis)
+      const { id } = yield* a.create(alice, { expiresIn: "10 seconds" })
+      yield* until(start + 9_999)
+      const pause = yield* controls.pauseAfter("load", "b")
+      const before = yield* begin(isLive(b, id, quiet))
+      yield* pause.arrived
+      yield* until(start + 10_000)
+      const after = yield* begin(isLive(b, id, quiet))
+      yield* pause.resume
+      yield* Fiber.join(before)
+      assert.isFalse(yield* Fiber.join(after))
+    })
+  )
+
   it.effect("an attribute's, even in a session that was read before", () =>
     Effect.gen(function* () {
       const Elevated = SessionAttribute.make("elevated", Schema.Boolean, { timeToLive: "10 seconds" })

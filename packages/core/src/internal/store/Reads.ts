@@ -90,6 +90,9 @@ export const make = Effect.fnUntraced(function* (
       const isTooOld = clock.now() - sentAt > settings.maxStaleness
       if (attempt < staleAnswerRetries && (isTooOld || overtaken)) return load(key, token, authoritative, attempt + 1)
       if (isTooOld) return Effect.fail(tooOld(settings.maxStaleness))
+      // Whoever joined a load that took its time began later than its statement, and the session may have ended in between.
+      if (!authoritative && entry !== undefined && clock.now() >= entry.deadline)
+        return load(key, token, true, attempt + 1)
       if (entry === undefined) return Effect.succeed(undefined)
       const proof = cache.verify(entry, token)
       if (proof._tag === "Reused") operations.publish({ _tag: "SecretReused", key: entry.key })
