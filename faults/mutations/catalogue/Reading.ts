@@ -93,7 +93,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     name: "read-joined-end",
     guarantee: "G6",
     step: "what was found before its end is asked for again by whoever joined that load after it",
-    edits: [edit(reads, "clock.now() >= entry.deadline) return load", "clock.now() >= Infinity) return load")],
+    edits: [edit(reads, "clock.now() >= entry.deadline", "clock.now() >= Infinity")],
     tests: [expiry]
   },
   {
